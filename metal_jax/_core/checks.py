@@ -1,0 +1,29 @@
+"""Trace-time checks of shapes and dtypes: ValueError with what was got and what was expected."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+
+def check_last_axis(name: str, array, size: int) -> None:
+    """Raise unless `array` has a last axis of `size`."""
+    if array.ndim < 1 or array.shape[-1] != size:
+        raise ValueError(f"{name}: got shape {tuple(array.shape)}, expected [..., {size}]")
+
+
+def check_rank(name: str, array, rank: int) -> None:
+    """Raise unless `array` has `rank` axes."""
+    if array.ndim != rank:
+        raise ValueError(f"{name}: got shape {tuple(array.shape)}, expected {rank} axes")
+
+
+def check_shape(name: str, array, shape: tuple[int, ...]) -> None:
+    """Raise unless `array` has exactly `shape`."""
+    if tuple(array.shape) != shape:
+        raise ValueError(f"{name}: got shape {tuple(array.shape)}, expected {shape}")
+
+
+def check_integer(name: str, array) -> None:
+    """Raise unless `array` holds integers."""
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise ValueError(f"{name}: got dtype {array.dtype}, expected integers")

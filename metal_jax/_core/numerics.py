@@ -1,0 +1,23 @@
+"""Numerics that stay finite, and keep finite gradients, at the edges."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+
+def safe_log(x: jax.Array) -> jax.Array:
+    """`log(x)` floored at the smallest normal number: finite, with gradient 0 at x = 0."""
+    tiny = jnp.finfo(x.dtype).tiny
+    return jnp.log(jnp.maximum(x, tiny))
+
+
+def masked_logsumexp(x: jax.Array, mask: ArrayLike) -> jax.Array:
+    """Log-sum-exp over the last axis where `mask` holds; -inf (gradient 0) for an empty row."""
+    x = jnp.where(mask, x, -jnp.inf)
+    peak = jnp.max(x, axis=-1, keepdims=True)
+    peak = jax.lax.stop_gradient(jnp.where(jnp.isfinite(peak), peak, 0))
+    total = jnp.sum(jnp.where(mask, jnp.exp(x - peak), 0), axis=-1)
+    empty = total == 0
+    return jnp.where(empty, -jnp.inf, jnp.log(jnp.where(empty, 1, total)) + peak[..., 0])

@@ -1,0 +1,88 @@
+"""Indicator columns: one for each (LF, symbol) pair that the LF actually uses.
+
+A keyword LF that only ever votes for one class has one column, not k (MATH: Ratner et al. 2019,
+section 4, over the minimal statistics). Legend: `n` items, `m` LFs, `d` columns.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from metal_jax._core.checks import check_integer, check_shape
+
+
+class Columns(NamedTuple):
+    """The used (LF, symbol) pairs, sorted by LF and then symbol.
+
+    Attributes:
+        lf: int32[d], the LF of each column.
+        symbol: int32[d], the node id that the column stands for.
+        num_lfs: m, LFs without any vote included.
+    """
+
+    lf: np.ndarray
+    symbol: np.ndarray
+    num_lfs: int
+
+    @property
+    def num_columns(self) -> int:
+        """Number of columns, `d`."""
+        return len(self.lf)
+
+
+def used_columns(votes: ArrayLike) -> Columns:
+    """The (LF, symbol) pairs that occur in a label matrix.
+
+    Args:
+        votes: int[n, m] node ids, negative = no vote. On the host: the result has data-dependent
+            size.
+
+    Returns:
+        The columns.
+
+    Example:
+        >>> used_columns(np.array([[0, -1], [1, 1]])).symbol.tolist()
+        [0, 1, 1]
+    """
+    matrix = np.asarray(votes)
+    symbols = [np.unique(column[column >= 0]) for column in matrix.T]
+    lf = np.repeat(np.arange(len(symbols)), [len(s) for s in symbols])
+    symbol = np.concatenate([*symbols, np.zeros(0, matrix.dtype)])
+    return Columns(lf.astype(np.int32), symbol.astype(np.int32), matrix.shape[1])
+
+
+def union_columns(first: Columns, second: Columns) -> Columns:
+    """The columns of either of two parts of one label matrix."""
+    if first.num_lfs != second.num_lfs:
+        raise ValueError(f"cannot join votes of {first.num_lfs} and of {second.num_lfs} LFs")
+    lf, symbol = np.unique(
+        np.concatenate([np.stack(c[:2]) for c in (first, second)], axis=1), axis=1
+    )
+    return Columns(lf, symbol, first.num_lfs)
+
+
+def column_ids(votes: ArrayLike, columns: Columns) -> jax.Array:
+    """The column of each vote; jit-able with the columns closed over.
+
+    Args:
+        votes: int[n, m] node ids, negative = no vote.
+        columns: the columns of these LFs.
+
+    Returns:
+        int32[n, m], -1 where there is no vote or the pair has no column (a symbol that the LF
+        never used when the columns were made carries no information).
+    """
+    votes = jnp.asarray(votes)
+    check_integer("votes", votes)
+    check_shape("votes", votes, (votes.shape[0], columns.num_lfs))
+    width = int(columns.symbol.max(initial=-1)) + 1
+    table = np.full((columns.num_lfs, width + 1), -1, np.int32)  # last entry: no vote
+    table[columns.lf, columns.symbol] = np.arange(columns.num_columns)
+    votes = votes.astype(jnp.int32)
+    symbol = jnp.where((votes < 0) | (votes >= width), width, votes)
+    return jnp.asarray(table)[jnp.arange(columns.num_lfs), symbol]

@@ -1,0 +1,248 @@
+"""Label matrices from and to the forms of other libraries."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from metal_jax.labeling._functions import ABSTAIN, NOT_ASKED
+from metal_jax.labeling._matrix import compatible, validate
+from metal_jax.task_tree import TaskTree
+
+
+def from_metal(per_task: Sequence[Any], tree: TaskTree) -> np.ndarray:
+    """Votes from MeTaL's list of one label matrix for each task.
+
+    Args:
+        per_task: t matrices int[n, m] (arrays or scipy.sparse), in the order of the tree's tasks;
+            0 = abstain, -1 = the task does not apply, labels 1 .. k.
+        tree: the task tree, e.g. from `task_tree.from_metal_hierarchy`; one root.
+
+    Returns:
+        int[n, m] node ids: for each LF and item the deepest node that it voted for.
+
+    Raises:
+        ValueError: a wrong number of matrices or shapes, a label out of range, or votes of one LF
+            on one item that cannot lie on one path; names the row and LF.
+    """
+    if len(tree.roots) > 1:
+        raise ValueError("from_metal needs a tree with one root; convert each root on its own")
+    if len(per_task) != tree.num_tasks:
+        raise ValueError(
+            f"got {len(per_task)} matrices, expected one for each of {tree.num_tasks} tasks"
+        )
+    dense = [np.asarray(m.toarray() if hasattr(m, "toarray") else m) for m in per_task]
+    on_path = compatible(tree)
+    votes = np.full(dense[0].shape, ABSTAIN, np.int64)
+    for t, matrix in enumerate(dense):  # parents come before children
+        task = tree.tasks[t]
+        if matrix.shape != votes.shape:
+            raise ValueError(
+                f"task {task.name!r}: got shape {matrix.shape}, expected {votes.shape}"
+            )
+        if not np.issubdtype(matrix.dtype, np.integer):
+            raise ValueError(f"task {task.name!r}: got dtype {matrix.dtype}, expected integers")
+        bad = (matrix < -1) | (matrix > len(task.labels))
+        if bad.any():
+            row, column = np.argwhere(bad)[0]
+            raise ValueError(
+                f"task {task.name!r}: row {row}, LF {column}: got {matrix[row, column]}, "
+                f"expected -1..{len(task.labels)}"
+            )
+        node = np.where(matrix > 0, tree.task_nodes[t].start + matrix - 1, ABSTAIN)
+        clash = (node >= 0) & (votes >= 0) & ~on_path[np.maximum(node, 0), np.maximum(votes, 0)]
+        if clash.any():
+            row, column = np.argwhere(clash)[0]
+            names = [tree.node_names[v[row, column]] for v in (votes, node)]
+            raise ValueError(f"row {row}, LF {column}: votes {names[0]} and {names[1]} contradict")
+        votes = np.where(node >= 0, node, votes)
+    return validate(votes, tree)
+
+
+def to_metal(votes: np.ndarray, tree: TaskTree) -> list[np.ndarray]:
+    """Votes as MeTaL's list of one label matrix for each task (0 = abstain, labels 1 .. k).
+
+    Args:
+        votes: int[n, m] node ids.
+        tree: the task tree.
+
+    Returns:
+        t matrices int64[n, m]; a vote for a node is also a vote for the labels above it.
+    """
+    labels = tree.task_labels(np.where(np.asarray(votes) < 0, -1, votes)) + 1
+    return [labels[..., t].astype(np.int64) for t in range(tree.num_tasks)]
+
+
+def from_sparse(
+    matrix: Any, tree: TaskTree, *, zero_is_abstain: bool = True, not_asked: bool = False
+) -> np.ndarray:
+    """Votes from a `scipy.sparse` matrix.
+
+    Args:
+        matrix: [n, m] in any scipy.sparse format.
+        tree: the task tree.
+        zero_is_abstain: entries are node id + 1 and absent means abstain (MeTaL's convention, and
+            the only one in which node 0 survives `eliminate_zeros`); otherwise stored entries are
+            node ids and whatever is not stored is an abstain.
+        not_asked: read what is not stored as "never asked" (-2).
+
+    Returns:
+        int[n, m] node ids.
+
+    Raises:
+        ValueError: as `validate`, and for a cell that is stored twice.
+    """
+    coo = matrix.tocoo()
+    _check_unique_cells(coo.row, coo.col, coo.shape)
+    votes = np.full(coo.shape, NOT_ASKED if not_asked else ABSTAIN, np.int64)
+    votes[coo.row, coo.col] = coo.data - 1 if zero_is_abstain else coo.data
+    return validate(votes, tree)
+
+
+def _check_unique_cells(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> None:
+    cells, counts = np.unique(rows.astype(np.int64) * shape[1] + columns, return_counts=True)
+    if (counts > 1).any():
+        row, column = divmod(int(cells[counts > 1][0]), shape[1])
+        raise ValueError(f"row {row}, LF {column}: {counts.max()} votes in one cell, expected one")
+
+
+class NamedVotes(NamedTuple):
+    """Votes whose rows and columns have names.
+
+    Attributes:
+        votes: int[n, m] node ids.
+        items: n item names, in row order.
+        workers: m LF or worker names, in column order.
+    """
+
+    votes: np.ndarray
+    items: tuple[Hashable, ...]
+    workers: tuple[Hashable, ...]
+
+
+def from_triples(
+    triples: Iterable[tuple[Hashable, Hashable, str | int]], tree: TaskTree
+) -> NamedVotes:
+    """Votes from long-format (item, worker, label) triples, as crowd platforms export them.
+
+    Args:
+        triples: one vote each; the label is a node id or a label name that is unique in the tree.
+        tree: the task tree.
+
+    Returns:
+        The votes with items and workers in order of first appearance; a cell without a triple is
+        "never asked" (-2).
+
+    Raises:
+        ValueError: no triples, an unknown label, or two different votes of a worker on one item;
+            names the triple's position.
+    """
+    by_name: dict[str, list[int]] = {}
+    for node, (_, label) in enumerate(tree.node_names):
+        by_name.setdefault(label, []).append(node)
+    items: dict[Hashable, int] = {}
+    workers: dict[Hashable, int] = {}
+    cells: dict[tuple[int, int], int] = {}
+    for position, (item, worker, label) in enumerate(triples):
+        nodes = by_name.get(label, []) if isinstance(label, str) else [int(label)]
+        if len(nodes) != 1 or not 0 <= nodes[0] < tree.num_nodes:
+            known = "ambiguous" if len(nodes) > 1 else "unknown"
+            raise ValueError(f"triple {position}: {known} label {label!r}")
+        cell = items.setdefault(item, len(items)), workers.setdefault(worker, len(workers))
+        if cells.setdefault(cell, nodes[0]) != nodes[0]:
+            raise ValueError(
+                f"triple {position}: worker {worker!r} voted on item {item!r} before, differently"
+            )
+    if not cells:
+        raise ValueError("no triples were given")
+    votes = np.full((len(items), len(workers)), NOT_ASKED, np.int64)
+    rows, columns = np.asarray(list(cells)).T
+    votes[rows, columns] = list(cells.values())
+    return NamedVotes(validate(votes, tree), tuple(items), tuple(workers))
+
+
+class WrenchSplit(NamedTuple):
+    """One split of a WRENCH folder.
+
+    Attributes:
+        votes: int[n, m] label matrix, -1 = abstain.
+        gold: int32[n] class ids, -1 where there is none.
+        items: n records, the `data` field of each entry.
+    """
+
+    votes: np.ndarray
+    gold: np.ndarray
+    items: tuple[dict, ...]
+
+
+def read_wrench(folder: str | os.PathLike[str], split: str) -> tuple[TaskTree, WrenchSplit]:
+    """Read one split of a data set in the WRENCH benchmark's format.
+
+    Args:
+        folder: holds `label.json` (class id -> name) and `<split>.json`
+            (id -> `{"label", "weak_labels", "data"}`).
+        split: "train", "valid" or "test".
+
+    Returns:
+        The single-task tree of the label names, and the split.
+
+    Raises:
+        ValueError: malformed content; names the file and the entry.
+        OSError: a file cannot be read.
+    """
+    path = Path(folder)
+    names = _read_json_object(path / "label.json")
+    if sorted(names, key=int) != [str(i) for i in range(len(names))]:
+        raise ValueError(f"{path / 'label.json'}: class ids must be 0..k-1, got {sorted(names)}")
+    tree = TaskTree.single([str(names[str(i)]) for i in range(len(names))])
+    entries = _read_json_object(path / f"{split}.json")
+    votes, gold, items = [], [], []
+    for key, entry in entries.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("weak_labels"), list):
+            raise ValueError(f"{path / f'{split}.json'}: entry {key!r} has no list 'weak_labels'")
+        if votes and len(entry["weak_labels"]) != len(votes[0]):
+            raise ValueError(
+                f"{path / f'{split}.json'}: entry {key!r} has {len(entry['weak_labels'])} votes, "
+                f"the first has {len(votes[0])}"
+            )
+        votes.append(entry["weak_labels"])
+        label = entry.get("label")
+        gold.append(-1 if label is None else int(label))
+        items.append(entry.get("data", {}))
+    if not votes:
+        raise ValueError(f"{path / f'{split}.json'}: no entries")
+    matrix = validate(np.asarray(votes), tree)
+    return tree, WrenchSplit(matrix, np.asarray(gold, np.int32), tuple(items))
+
+
+def _read_json_object(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def from_snorkel(matrix: np.ndarray, tree: TaskTree) -> np.ndarray:
+    """Votes from a Snorkel label matrix: class ids of a single task, -1 = abstain.
+
+    Args:
+        matrix: int[n, m].
+        tree: a tree with one task, whose node ids are the class ids.
+
+    Returns:
+        int[n, m] node ids, validated (the conventions agree).
+
+    Raises:
+        ValueError: the tree has several tasks, or anything that `validate` rejects.
+    """
+    if tree.num_tasks != 1:
+        raise ValueError(f"a Snorkel matrix has one task, the tree has {tree.num_tasks}")
+    return validate(matrix, tree)

@@ -1,0 +1,96 @@
+"""The label matrix: int[n, m] node ids, -1 = abstain, -2 = never asked. Checks on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from metal_jax.labeling._functions import NOT_ASKED
+from metal_jax.task_tree import TaskTree
+
+
+def narrowest_integers(votes: np.ndarray) -> np.ndarray:
+    """Integers in the narrowest signed dtype that holds them, C-contiguous."""
+    top = int(votes.max(initial=0))
+    dtype = next(d for d in (np.int8, np.int16, np.int32, np.int64) if top <= np.iinfo(d).max)
+    return np.ascontiguousarray(votes, dtype)
+
+
+def validate(
+    votes: ArrayLike, tree: TaskTree, *, lf_names: Sequence[str] | None = None
+) -> np.ndarray:
+    """Check a label matrix against a tree, on the host, and name what is wrong.
+
+    Args:
+        votes: int[n, m] node ids, -1 = abstain, -2 = never asked.
+        tree: the task tree whose nodes are voted for.
+        lf_names: m names for the messages; by default the column numbers.
+
+    Returns:
+        The votes as a contiguous numpy array in the narrowest integer dtype.
+
+    Raises:
+        ValueError: not two axes, no items, no LFs, votes that are not integers, NaN, a value that
+            is no node of the tree, or an LF whose votes belong to two roots of a forest (give it
+            one column for each root). Names the row, the LF and the value.
+
+    Example:
+        >>> validate([[0, -1], [1, 1]], TaskTree.single(2)).dtype
+        dtype('int8')
+    """
+    array = np.asarray(votes)
+    if array.ndim != 2:
+        raise ValueError(f"votes: got shape {array.shape}, expected [n items, m LFs]")
+    if array.shape[0] == 0:
+        raise ValueError(f"votes: got shape {array.shape}, there are no items")
+    if array.shape[1] == 0:
+        raise ValueError(f"votes: got shape {array.shape}, there are no labelling functions")
+
+    def name(column: int) -> str:
+        return repr(lf_names[column]) if lf_names is not None else str(column)
+
+    def first(bad: np.ndarray) -> tuple[int, int]:
+        row, column = np.argwhere(bad)[0]
+        return int(row), int(column)
+
+    if lf_names is not None and len(lf_names) != array.shape[1]:
+        raise ValueError(f"lf_names: got {len(lf_names)} names for {array.shape[1]} columns")
+    if np.issubdtype(array.dtype, np.floating):
+        bad = ~np.isfinite(array) | (array != np.floor(array))
+        if bad.any():
+            row, column = first(bad)
+            raise ValueError(
+                f"votes: row {row}, LF {name(column)}: got {array[row, column]}, expected a node id"
+            )
+        raise ValueError(f"votes: got dtype {array.dtype}, expected integers (use .astype(int))")
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"votes: got dtype {array.dtype}, expected integers")
+    bad = (array >= tree.num_nodes) | (array < NOT_ASKED)
+    if bad.any():
+        row, column = first(bad)
+        raise ValueError(
+            f"votes: row {row}, LF {name(column)}: got {array[row, column]}, expected a node id in "
+            f"0..{tree.num_nodes - 1}, -1 (abstain) or -2 (never asked)"
+        )
+    if len(tree.roots) > 1:
+        root = np.where(array >= 0, tree.node_root[np.maximum(array, 0)], -1)
+        mixed = (root >= 0) & (root != root.max(axis=0))
+        if mixed.any():
+            row, column = first(mixed)
+            tasks = [
+                tree.tasks[tree.roots[r]].name for r in (root[row, column], root.max(0)[column])
+            ]
+            raise ValueError(
+                f"votes: LF {name(column)} votes on two roots, {tasks[0]!r} (row {row}) and "
+                f"{tasks[1]!r}; give it one column for each root"
+            )
+    return narrowest_integers(array)
+
+
+def compatible(tree: TaskTree) -> np.ndarray:
+    """bool[N, N], whether two nodes can lie on one path (one covers the other, or other roots)."""
+    covers = tree.covers.astype(np.int32)
+    nested = covers @ covers.T > 0
+    return nested | (tree.node_root[:, None] != tree.node_root)

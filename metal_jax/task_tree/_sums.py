@@ -1,0 +1,139 @@
+"""Sums up and down the tree, level by level: O(nodes), never (nodes x leaves).
+
+Values live on the last axis: `[..., N]` on nodes, `[..., s]` on leaves. Every function is pure,
+jit-able with the tree static, and differentiable.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from metal_jax._core.checks import check_last_axis
+from metal_jax._core.numerics import masked_logsumexp
+from metal_jax.task_tree._tree import Level, TaskTree
+
+
+def _up(tree: TaskTree, leaf_values: jax.Array, reduce_labels) -> jax.Array:
+    """Node values from leaf values; `reduce_labels(values[..., T, W], mask)` joins siblings."""
+    below: jax.Array | None = None  # [..., tasks of the level beneath], the joined value of each
+    by_level: list[jax.Array] = []
+    for depth in range(tree.depth - 1, -1, -1):
+        level = tree.levels[depth]
+        nodes = level.nodes[level.mask]
+        leaf = tree.node_leaf[nodes]
+        values = leaf_values[..., np.maximum(leaf, 0)]
+        if below is not None:
+            child = tree.node_child[nodes]
+            row = np.searchsorted(tree.levels[depth + 1].tasks, np.maximum(child, 0))
+            row = np.minimum(row, len(tree.levels[depth + 1].tasks) - 1)
+            values = jnp.where(leaf >= 0, values, below[..., row])
+        by_level.append(values)
+        below = reduce_labels(values[..., _positions(level)], level.mask)
+    return jnp.concatenate(by_level[::-1], axis=-1)
+
+
+def _positions(level: Level) -> np.ndarray:
+    """int[T, W], where each label of a level stands among the level's (contiguous) nodes."""
+    return np.maximum(level.nodes - level.nodes[0, 0], 0)
+
+
+def node_sum(tree: TaskTree, leaf_values: ArrayLike) -> jax.Array:
+    """For each node the sum over the leaves beneath it, e.g. `P(Y_t = v)` from leaf posteriors.
+
+    Args:
+        tree: the task tree (static).
+        leaf_values: float[..., s].
+
+    Returns:
+        float[..., N].
+
+    Example:
+        >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+        >>> node_sum(tree, jnp.array([0.5, 0.25, 0.25])).tolist()
+        [0.75, 0.25, 0.5, 0.25]
+    """
+    leaf_values = jnp.asarray(leaf_values)
+    check_last_axis("leaf_values", leaf_values, tree.num_leaves)
+    return _up(tree, leaf_values, lambda v, mask: jnp.sum(jnp.where(mask, v, 0), axis=-1))
+
+
+def node_logsumexp(tree: TaskTree, leaf_values: ArrayLike) -> jax.Array:
+    """Like `node_sum` in log space: the log of the summed exponentials beneath each node.
+
+    Args:
+        tree: the task tree (static).
+        leaf_values: float[..., s], e.g. leaf log-posteriors; -inf allowed.
+
+    Returns:
+        float[..., N].
+    """
+    leaf_values = jnp.asarray(leaf_values)
+    check_last_axis("leaf_values", leaf_values, tree.num_leaves)
+    return _up(tree, leaf_values, masked_logsumexp)
+
+
+def path_sum(tree: TaskTree, node_values: ArrayLike) -> jax.Array:
+    """For each node the sum of the values on the path from the root down to it.
+
+    With conditional log-probabilities this is the log-probability of reaching the node.
+
+    Args:
+        tree: the task tree (static).
+        node_values: float[..., N].
+
+    Returns:
+        float[..., N]; index with `tree.leaf_nodes` for the paths of the leaves.
+    """
+    node_values = jnp.asarray(node_values)
+    check_last_axis("node_values", node_values, tree.num_nodes)
+    total: jax.Array | None = None
+    by_level: list[jax.Array] = []
+    first_above = 0
+    for level in tree.levels:
+        nodes = level.nodes[level.mask]
+        values = node_values[..., nodes]
+        if total is not None:
+            values = values + total[..., tree.node_parent[nodes] - first_above]
+        by_level.append(values)
+        first_above, total = int(nodes[0]), values
+    return jnp.concatenate(by_level, axis=-1)
+
+
+def log_normalise_tasks(tree: TaskTree, logits: ArrayLike) -> jax.Array:
+    """One log-softmax for each task: conditional log-probabilities `log P(label | parent label)`.
+
+    Args:
+        tree: the task tree (static).
+        logits: float[..., N].
+
+    Returns:
+        float[..., N]; the exponentials of each task's nodes sum to one.
+    """
+    logits = jnp.asarray(logits)
+    check_last_axis("logits", logits, tree.num_nodes)
+    by_level = []
+    for level in tree.levels:
+        values = logits[..., level.nodes[level.mask]]
+        total = masked_logsumexp(values[..., _positions(level)], level.mask)
+        row = np.repeat(np.arange(len(level.tasks)), level.mask.sum(-1))
+        by_level.append(values - total[..., row])
+    return jnp.concatenate(by_level, axis=-1)
+
+
+def log_normalise_roots(tree: TaskTree, leaf_values: ArrayLike) -> jax.Array:
+    """Log-softmax over the leaves of each root: the roots of a forest are separate distributions.
+
+    Args:
+        tree: the task tree (static).
+        leaf_values: float[..., s], unnormalised log-probabilities.
+
+    Returns:
+        float[..., s].
+    """
+    leaf_values = jnp.asarray(leaf_values)
+    check_last_axis("leaf_values", leaf_values, tree.num_leaves)
+    parts = [jax.nn.log_softmax(leaf_values[..., span], axis=-1) for span in tree.root_leaves]
+    return jnp.concatenate(parts, axis=-1)

@@ -1,0 +1,27 @@
+"""Shared set-up: eight CPU devices, an x64 fixture, and where the real data lies."""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_platforms", "cpu")
+
+
+@pytest.fixture
+def x64():
+    """Run the test in 64-bit mode."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data, or skip."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("METAL_JAX_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"real data not found: neither $METAL_JAX_DATA nor {default}")
+    return folder

@@ -1,0 +1,175 @@
+"""Validation, conversions and the LF summary."""
+
+import json
+
+import numpy as np
+import pytest
+import scipy.sparse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from metal_jax.labeling import (
+    compatible,
+    format_summary,
+    from_metal,
+    from_snorkel,
+    from_sparse,
+    from_triples,
+    read_wrench,
+    summarise_lfs,
+    to_metal,
+    validate,
+)
+from metal_jax.task_tree import TaskTree, from_metal_hierarchy
+
+FLAT = TaskTree.single(3)
+TREE = from_metal_hierarchy([2, 3, 3], [(0, 1), (0, 2)])
+FOREST = TaskTree.from_dict({"a": ["x", "y"], "b": {"u": {"c": ["p", "q"]}, "v": None}})
+
+
+@pytest.mark.parametrize(
+    ("votes", "message"),
+    [
+        (np.zeros(3, int), r"got shape \(3,\), expected \[n items, m LFs\]"),
+        (np.zeros((0, 2), int), "there are no items"),
+        (np.zeros((2, 0), int), "there are no labelling functions"),
+        (np.zeros((2, 2)), "got dtype float64, expected integers"),
+        (np.array([[0.0, 1.0], [0.0, np.nan]]), "row 1, LF 'second': got nan"),
+        (np.array([[0.0, 0.5]]), "row 0, LF 'second': got 0.5"),
+        (np.array([["a", "b"]]), "expected integers"),
+        (np.array([[0, 3]]), r"row 0, LF 'second': got 3, expected a node id in 0\.\.2"),
+        (np.array([[0, 0], [-3, 0]]), "row 1, LF 'first': got -3"),
+        (np.zeros((2, 3), int), "got 2 names for 3 columns"),
+    ],
+)
+def test_bad_votes_are_named(votes, message):
+    with pytest.raises(ValueError, match=message):
+        validate(votes, FLAT, lf_names=["first", "second"])
+
+
+def test_an_lf_votes_on_one_root():
+    votes = np.array([[0, 2], [4, 1]])
+    with pytest.raises(ValueError, match="LF 0 votes on two roots, 'a' .row 0. and 'b'"):
+        validate(votes, FOREST)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    hnp.arrays(
+        st.sampled_from([np.int8, np.int64, np.float32, np.uint8, bool, object]),
+        hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
+    )
+)
+def test_validate_returns_integers_or_raises_value_error(votes):
+    try:
+        out = validate(votes, FLAT)
+    except ValueError:
+        return
+    assert out.dtype == np.int8
+    assert ((out >= -2) & (out < 3)).all()
+
+
+def test_metal_round_trip():
+    rng = np.random.default_rng(0)
+    votes = rng.integers(-1, TREE.num_nodes, (50, 4))
+    per_task = to_metal(votes, TREE)
+    assert per_task[1].min() == 0
+    np.testing.assert_array_equal(from_metal(per_task, TREE), votes)
+    sparse = [scipy.sparse.csr_matrix(m) for m in per_task]
+    np.testing.assert_array_equal(from_metal(sparse, TREE), votes)
+    per_task[2][per_task[2] == 0] = -1  # "does not apply"
+    np.testing.assert_array_equal(from_metal(per_task, TREE), votes)
+
+
+def test_metal_contradictions_are_named():
+    per_task = [np.array([[1, 0]]), np.array([[0, 1]]), np.array([[2, 0]])]
+    with pytest.raises(ValueError, match=r"row 0, LF 0: votes \('task0', '1'\) and \('task2', '2'"):
+        from_metal(per_task, TREE)
+    with pytest.raises(ValueError, match="task 'task0': row 0, LF 1: got 3"):
+        from_metal([np.array([[1, 3]])] + [np.zeros((1, 2), int)] * 2, TREE)
+    with pytest.raises(ValueError, match="got 1 matrices, expected one for each of 3 tasks"):
+        from_metal([np.zeros((1, 2), int)], TREE)
+
+
+def test_sparse_and_snorkel():
+    votes = np.array([[0, -1], [2, 1]])
+    np.testing.assert_array_equal(from_sparse(scipy.sparse.coo_matrix(votes + 1), FLAT), votes)
+    asked = from_sparse(scipy.sparse.csc_matrix(votes + 1), FLAT, not_asked=True)
+    assert asked.tolist() == [[0, -2], [2, 1]]
+    twice = scipy.sparse.coo_matrix(([1, 2], ([0, 0], [1, 1])), shape=(2, 2))
+    with pytest.raises(ValueError, match="row 0, LF 1: 2 votes in one cell"):
+        from_sparse(twice, FLAT)
+    np.testing.assert_array_equal(from_snorkel(votes, FLAT), votes)
+    with pytest.raises(ValueError, match="the tree has 3"):
+        from_snorkel(votes, TREE)
+
+
+def test_triples():
+    tree = TaskTree.single(["cat", "dog"])
+    named = from_triples([("i1", "w1", "cat"), ("i2", "w2", 1), ("i1", "w2", "dog")], tree)
+    assert named.votes.tolist() == [[0, 1], [-2, 1]]
+    assert named.items == ("i1", "i2")
+    assert named.workers == ("w1", "w2")
+    with pytest.raises(ValueError, match="triple 1: unknown label 'cow'"):
+        from_triples([("i", "w", "cat"), ("i", "v", "cow")], tree)
+    with pytest.raises(ValueError, match="triple 1: worker 'w' voted on item 'i' before"):
+        from_triples([("i", "w", "cat"), ("i", "w", "dog")], tree)
+    with pytest.raises(ValueError, match="no triples"):
+        from_triples([], tree)
+
+
+def test_wrench_folder(tmp_path):
+    (tmp_path / "label.json").write_text(json.dumps({"0": "ham", "1": "spam"}))
+    entries = {
+        "0": {"label": 1, "weak_labels": [-1, 1], "data": {"text": "buy"}},
+        "1": {"label": None, "weak_labels": [0, -1], "data": {"text": "hi"}},
+    }
+    (tmp_path / "train.json").write_text(json.dumps(entries))
+    tree, split = read_wrench(tmp_path, "train")
+    assert tree.tasks[0].labels == ("ham", "spam")
+    assert split.votes.tolist() == [[-1, 1], [0, -1]]
+    assert split.gold.tolist() == [1, -1]
+    assert split.items[0]["text"] == "buy"
+    entries["1"]["weak_labels"] = [0]
+    (tmp_path / "train.json").write_text(json.dumps(entries))
+    with pytest.raises(ValueError, match=r"train\.json: entry '1' has 1 votes"):
+        read_wrench(tmp_path, "train")
+    (tmp_path / "train.json").write_text("[1")
+    with pytest.raises(ValueError, match=r"train\.json: not JSON"):
+        read_wrench(tmp_path, "train")
+    with pytest.raises(FileNotFoundError):
+        read_wrench(tmp_path, "missing")
+
+
+def test_summary_against_its_definitions():
+    rng = np.random.default_rng(1)
+    votes = rng.integers(-1, TREE.num_nodes, (60, 5))
+    gold = rng.choice(TREE.leaf_nodes, 60)
+    gold[:5] = 0  # known coarsely only
+    table = summarise_lfs(votes, TREE, gold=gold)
+    on_path = compatible(TREE)
+    for j, row in enumerate(table):
+        others = [o for o in range(5) if o != j]
+        pairs = [(i, o) for i in range(60) for o in others if min(votes[i, j], votes[i, o]) >= 0]
+        clash = {i for i, o in pairs if not on_path[votes[i, j], votes[i, o]]}
+        assert row.coverage == pytest.approx((votes[:, j] >= 0).mean())
+        assert row.overlaps == pytest.approx(len({i for i, _ in pairs}) / 60)
+        assert row.conflicts == pytest.approx(len(clash) / 60)
+        cast = [(v, g) for v, g in zip(votes[:, j], gold, strict=True) if v >= 0]
+        right = sum(v == g or v in TREE.ancestors(g) for v, g in cast)
+        wrong = sum(not on_path[v, g] for v, g in cast)
+        assert (row.num_correct, row.num_incorrect) == (right, wrong)
+        assert row.accuracy == pytest.approx(right / (right + wrong))
+    text = format_summary(table)
+    assert len(text.splitlines()) == 6
+    assert "task0=1" in text
+
+
+def test_summary_of_silence():
+    (row,) = summarise_lfs(np.full((3, 1), -1), FLAT, gold=np.zeros(3, int))
+    assert row.coverage == 0
+    assert row.polarity == ()
+    assert np.isnan(row.accuracy)
+    with pytest.raises(ValueError, match="gold: got shape"):
+        summarise_lfs(np.zeros((3, 1), int), FLAT, gold=np.zeros(2, int))
