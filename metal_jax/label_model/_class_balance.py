@@ -1,0 +1,53 @@
+"""The class balance: prior probabilities of the leaf states."""
+
+from __future__ import annotations
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from metal_jax._core.checks import check_shape
+from metal_jax.task_tree import TaskTree
+
+
+def uniform_class_balance(tree: TaskTree) -> np.ndarray:
+    """float64[s], equal probabilities for the leaf states of each root."""
+    balance = np.empty(tree.num_leaves)
+    for span in tree.root_leaves:
+        balance[span] = 1 / (span.stop - span.start)
+    return balance
+
+
+def checked_class_balance(class_balance: ArrayLike | None, tree: TaskTree) -> np.ndarray:
+    """A class balance as given, checked; uniform when None.
+
+    Args:
+        class_balance: float[s] or None.
+        tree: the task tree.
+
+    Returns:
+        float64[s], summing to exactly one over the leaves of each root.
+
+    Raises:
+        ValueError: the wrong length, a value that is not in (0, 1] (names the leaf: a class of
+            probability zero can never be predicted, so drop it from the tree instead), or a root
+            whose values do not sum to one.
+    """
+    if class_balance is None:
+        return uniform_class_balance(tree)
+    balance = np.array(class_balance, float)
+    check_shape("class_balance", balance, (tree.num_leaves,))
+    bad = ~((balance > 0) & (balance <= 1))
+    if bad.any():
+        leaf = int(np.flatnonzero(bad)[0])
+        raise ValueError(
+            f"class_balance: leaf {tree.leaf_paths[leaf][-1]}: got {balance[leaf]}, expected a "
+            "probability in (0, 1]"
+        )
+    for root, span in zip(tree.roots, tree.root_leaves, strict=True):
+        total = balance[span].sum()
+        if abs(total - 1) > 1e-3:
+            raise ValueError(
+                f"class_balance: root {tree.tasks[root].name!r} sums to {total:.4g}, expected 1"
+            )
+        balance[span] /= total
+    return balance

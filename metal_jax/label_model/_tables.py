@@ -1,0 +1,114 @@
+r"""Conditional-independence models in one form: log tables of votes given the leaf state.
+
+Every model whose LFs vote independently given the truth is a prior over leaf states and, for each
+LF, a table :math:`P(\text{vote} \mid Y)`. All families of this package fit such tables, and all
+questions (posterior, LF accuracies, why) are asked of the tables:
+
+.. math:: \log P(Y = y \mid \lambda) = \log p_y + \sum_j \log P(\lambda_j \mid y) - \log Z.
+
+The roots of a forest are independent given the votes, so they share the leaf axis: a column's
+entries are 0 on the leaves of other roots, and each root is normalised on its own.
+
+Legend: `n` items, `m` LFs, `d` used (LF, node) columns, `s` leaf states, `N` label nodes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from metal_jax.labeling import NOT_ASKED, Columns, column_ids
+from metal_jax.task_tree import TaskTree, log_normalise_roots
+
+
+class ConditionalTables(NamedTuple):
+    """Log-probabilities of votes given leaf states.
+
+    Attributes:
+        log_prior: float[s], log class balance over leaf states; normalised in each root.
+        log_vote: float[d, s], `log P(LF votes for this node | Y = leaf)`.
+        log_abstain: float[m, s], `log P(LF abstains | Y = leaf)`; zeros where abstains are
+            ignored.
+    """
+
+    log_prior: jax.Array
+    log_vote: jax.Array
+    log_abstain: jax.Array
+
+
+def vote_log_likelihood(tables: ConditionalTables, votes: ArrayLike, columns: Columns) -> jax.Array:
+    """Each LF's log-likelihood of its vote: what it contributes to the log-posterior.
+
+    Args:
+        tables: the model.
+        votes: int[n, m] node ids, -1 = abstain, -2 = never asked (contributes nothing).
+        columns: what the rows of `tables.log_vote` stand for (closed over, not traced).
+
+    Returns:
+        float[n, m, s].
+    """
+    votes = jnp.asarray(votes)
+    codes = column_ids(votes, columns)
+    rows = tables.log_vote[jnp.maximum(codes, 0)]
+    abstains = ((votes != NOT_ASKED) & (votes < 0))[..., None]
+    return jnp.where((codes >= 0)[..., None], rows, jnp.where(abstains, tables.log_abstain, 0))
+
+
+def log_posterior(
+    tables: ConditionalTables, votes: ArrayLike, columns: Columns, tree: TaskTree
+) -> jax.Array:
+    """Log-posterior over leaf states, by log-sum-exp throughout.
+
+    Args:
+        tables: the model.
+        votes: int[n, m] node ids, -1 = abstain, -2 = never asked.
+        columns: what the rows of `tables.log_vote` stand for.
+        tree: the task tree.
+
+    Returns:
+        float[n, s]; the exponentials sum to one over the leaves of each root. For task marginals
+        `P(Y_t = v)` see `task_tree.node_logsumexp`.
+    """
+
+    def add(total: jax.Array, lf: tuple[jax.Array, jax.Array, jax.Array]) -> tuple:
+        vote, code, log_abstain = lf
+        row = tables.log_vote[jnp.maximum(code, 0)]
+        abstains = ((vote != NOT_ASKED) & (vote < 0))[:, None]
+        row = jnp.where((code >= 0)[:, None], row, jnp.where(abstains, log_abstain, 0))
+        return total + row, None
+
+    votes = jnp.asarray(votes)
+    tables = ConditionalTables(*map(jnp.asarray, tables))
+    codes = column_ids(votes, columns)
+    start = jnp.broadcast_to(tables.log_prior, (votes.shape[0], tree.num_leaves))
+    # One LF at a time: memory stays O(n s), not O(n m s).
+    total, _ = jax.lax.scan(add, start, (votes.T, codes.T, tables.log_abstain))
+    return log_normalise_roots(tree, total)
+
+
+def tables_lf_accuracy(tables: ConditionalTables, columns: Columns, tree: TaskTree) -> jax.Array:
+    """For each LF the probability that its vote covers the truth, given that it votes.
+
+    Args:
+        tables: the model.
+        columns: what the rows of `tables.log_vote` stand for.
+        tree: the task tree.
+
+    Returns:
+        float[m]; NaN for an LF without any column.
+    """
+    joint = jnp.exp(tables.log_vote + tables.log_prior) * column_root_mask(columns, tree)
+    right = jnp.sum(joint * tree.covers[columns.symbol], axis=-1)
+    lf, m = jnp.asarray(columns.lf), columns.num_lfs
+    correct = jax.ops.segment_sum(right, lf, m)
+    return correct / jax.ops.segment_sum(jnp.sum(joint, axis=-1), lf, m)
+
+
+def column_root_mask(columns: Columns, tree: TaskTree) -> np.ndarray:
+    """bool[d, s], the leaves that belong to the same root as each column's node."""
+    leaf_root = tree.node_root[tree.leaf_nodes]
+    return tree.node_root[columns.symbol][:, None] == leaf_root

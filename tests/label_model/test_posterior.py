@@ -1,0 +1,140 @@
+"""Posteriors, majority vote, accuracies and explanations against enumeration."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from reference import all_vote_patterns, enumerate_posterior, flat_majority
+
+from metal_jax.label_model import (
+    ConditionalTables,
+    explain,
+    fit_dawid_skene,
+    incidence,
+    lf_accuracy,
+    log_posterior,
+    majority_vote,
+    posterior,
+    tables_lf_accuracy,
+)
+from metal_jax.labeling import Columns, column_ids, used_columns
+from metal_jax.task_tree import TaskTree, from_metal_hierarchy, node_sum
+
+TREE = from_metal_hierarchy([2, 3, 3], [(0, 1), (0, 2)])
+FOREST = TaskTree.from_dict({"a": ["x", "y"], "b": {"u": {"c": ["p", "q"]}, "v": None}})
+
+
+def random_model(num_lfs, k, seed=0):
+    rng = np.random.default_rng(seed)
+    prior = rng.dirichlet(np.ones(k))
+    table = rng.dirichlet(np.ones(k + 1), (num_lfs, k)).transpose(0, 2, 1)  # [m, vote + 1, y]
+    columns = Columns(
+        np.repeat(np.arange(num_lfs), k).astype(np.int32),
+        np.tile(np.arange(k), num_lfs).astype(np.int32),
+        num_lfs,
+    )
+    log_vote = np.log(table[:, 1:]).reshape(num_lfs * k, k)
+    tables = ConditionalTables(
+        jnp.log(jnp.asarray(prior)), jnp.asarray(log_vote), jnp.log(jnp.asarray(table[:, 0]))
+    )
+    return prior, table, tables, columns
+
+
+def test_posterior_equals_enumeration():
+    prior, table, tables, columns = random_model(4, 3)
+    votes = all_vote_patterns(4, 3)
+    ours = np.exp(log_posterior(tables, votes, columns, TaskTree.single(3)))
+    np.testing.assert_allclose(ours, enumerate_posterior(prior, table, votes), atol=1e-5)
+
+
+def test_never_asked_says_nothing():
+    _, _, tables, columns = random_model(3, 2)
+    tree = TaskTree.single(2)
+    silent = log_posterior(tables, np.array([[0, -2, -2]]), columns, tree)
+    alone = tables._replace(log_abstain=jnp.zeros_like(tables.log_abstain))
+    np.testing.assert_allclose(silent, log_posterior(alone, [[0, -1, -1]], columns, tree))
+
+
+def test_two_thousand_lfs_do_not_underflow():
+    _, _, tables, columns = random_model(2000, 3)
+    votes = np.random.default_rng(0).integers(-1, 3, (5, 2000))
+    log_q = log_posterior(tables, votes, columns, TaskTree.single(3))
+    assert np.isfinite(log_q).all()
+    np.testing.assert_allclose(np.exp(log_q).sum(1), 1, atol=1e-5)
+
+
+def test_majority_of_one_task():
+    votes = np.random.default_rng(0).integers(-1, 3, (200, 5))
+    ours = majority_vote(votes, TaskTree.single(3))
+    np.testing.assert_allclose(ours, flat_majority(votes, 3), atol=1e-6)
+
+
+def test_majority_down_a_tree():
+    coarse, left = 1, TREE.node("task1", "2")
+    votes = np.array([[coarse, -1, -1], [coarse, left, -1], [left, left, coarse], [-1, -1, -1]])
+    probs = np.asarray(majority_vote(votes, TREE))
+    third, half, sixth = 1 / 3, 1 / 2, 1 / 6
+    expected = [
+        [0, 0, 0, third, third, third],
+        [0, half, 0, sixth, sixth, sixth],  # the root is tied, whatever the number of leaves
+        [0, 1, 0, 0, 0, 0],
+        [sixth] * 6,
+    ]
+    np.testing.assert_allclose(probs, expected, atol=1e-6)
+
+
+def test_majority_in_a_forest_is_each_roots_own():
+    votes = np.array([[0, 0, FOREST.node("c", "q")], [-1, 1, -1]])
+    probs = majority_vote(votes, FOREST)
+    np.testing.assert_allclose(probs, [[1, 0, 0, 1, 0], [0, 1, 0.25, 0.25, 0.5]], atol=1e-6)
+
+
+def test_explanations_add_up():
+    votes = np.random.default_rng(0).integers(-1, TREE.num_nodes, (300, 6))
+    result = fit_dawid_skene(votes, TREE)
+    why = explain(result, votes[:20])
+    total = jax.nn.log_softmax(why.prior + why.contributions.sum(1))
+    np.testing.assert_allclose(jnp.exp(total), why.posterior, atol=1e-5)
+    np.testing.assert_allclose(why.contributions.sum(-1), 0, atol=1e-4)
+
+
+def test_accuracy_is_the_share_of_covering_votes():
+    prior, table, tables, columns = random_model(5, 3)
+    expected = [
+        sum(prior[y] * table[j, y + 1, y] for y in range(3)) / (prior @ table[j, 1:].sum(0))
+        for j in range(5)
+    ]
+    ours = tables_lf_accuracy(tables, columns, TaskTree.single(3))
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_task_marginals_agree_with_the_tree():
+    votes = np.random.default_rng(0).integers(-1, TREE.num_nodes, (300, 6))
+    leaves = posterior(fit_dawid_skene(votes, TREE), votes)
+    nodes = np.asarray(node_sum(TREE, leaves))
+    for task in (1, 2):
+        span = TREE.task_nodes[task]
+        child = nodes[:, span.start : span.stop].sum(1)
+        np.testing.assert_allclose(child, nodes[:, TREE.task_parent[task]], atol=1e-6)
+
+
+def test_an_lf_without_votes_has_no_accuracy():
+    votes = np.array([[0, -1, 1], [1, -1, 1], [0, -1, 0]])
+    accuracy = np.asarray(lf_accuracy(fit_dawid_skene(votes, TaskTree.single(2))))
+    assert np.isnan(accuracy).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("rows", [50, 1])
+def test_dense_and_sparse_operators_agree(rows):
+    votes = np.random.default_rng(0).integers(-1, 4, (rows, 6))
+    columns = used_columns(votes)
+    codes = np.asarray(column_ids(votes, columns))
+    dense, sparse = (incidence(codes, columns.num_columns, dense=d) for d in (True, False))
+    table = jax.random.normal(jax.random.key(0), (columns.num_columns, 3))
+    values = jax.random.normal(jax.random.key(1), (rows, 3))
+    np.testing.assert_allclose(dense.apply(table), sparse.apply(table), atol=1e-5)
+    np.testing.assert_allclose(
+        dense.transpose_apply(values), sparse.transpose_apply(values), atol=1e-5
+    )
+    inner = jnp.vdot(dense.apply(table), values)
+    np.testing.assert_allclose(inner, jnp.vdot(table, dense.transpose_apply(values)), rtol=1e-4)
