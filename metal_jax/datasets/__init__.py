@@ -1,0 +1,15 @@
+"""Data sets: texts embedded in every Python, and readers for folders of real data."""
+
+from metal_jax.datasets._dataset import TextDataset, fingerprint, summarise
+from metal_jax.datasets._folders import VotedDataset, load_openi, load_trec
+from metal_jax.datasets._stdlib_docs import load_stdlib_docs
+
+__all__ = [
+    "TextDataset",
+    "VotedDataset",
+    "fingerprint",
+    "load_openi",
+    "load_stdlib_docs",
+    "load_trec",
+    "summarise",
+]

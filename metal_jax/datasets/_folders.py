@@ -1,0 +1,265 @@
+"""Readers for folders of real data: texts, gold labels at two levels, and given votes.
+
+A folder holds, for each of train, valid and test, ``<split>.jsonl`` (one object a line, with a
+"text") and ``<split>.npz`` (votes and gold labels in the same order). No such data comes with the
+library. Legend: n items, m labelling functions.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from metal_jax.datasets._dataset import TextDataset
+from metal_jax.labeling import narrowest_integers
+from metal_jax.task_tree import TaskTree
+
+_SPLITS = ("train", "valid", "test")
+_URGENCIES = ("chronic", "non_urgent", "urgent", "emergent")
+# The rows of TREC's train from here on are the examples that the given rules were made from.
+_NUM_TREC_TRAIN = 4965
+
+
+class VotedDataset(NamedTuple):
+    """A data set of texts together with the votes that came with it.
+
+    Attributes:
+        dataset: texts, task tree, gold nodes and splits of n items.
+        votes: int[n, m] node ids of the tree in the order of the items, -1 = abstain.
+        names: the names of the m labelling functions.
+    """
+
+    dataset: TextDataset
+    votes: np.ndarray
+    names: tuple[str, ...]
+
+
+class _Rows(NamedTuple):
+    """The rows of one split: texts, votes int[n, m], coarse and fine gold int[n]."""
+
+    texts: list[str]
+    votes: np.ndarray
+    coarse: np.ndarray
+    fine: np.ndarray
+
+    def take(self, kept: np.ndarray) -> "_Rows":
+        """Return the rows with the given indices."""
+        texts = [self.texts[i] for i in kept]
+        return _Rows(texts, self.votes[kept], self.coarse[kept], self.fine[kept])
+
+
+def load_openi(folder: str | PathLike[str], *, small_size: int = 400) -> VotedDataset:
+    """Read the OpenI chest x-ray reports: triage, then the urgency of the abnormal ones.
+
+    The given labelling functions are those of Dunnmon et al. (2020, "Cross-modal data programming
+    enables rapid medical machine learning"); they vote on normal or abnormal only. Reports of
+    train whose text is also in test are dropped; test stays as it is.
+
+    Args:
+        folder: holds ``labels.json`` (whose "lf_names" name the m columns) and for each split
+            ``<split>.jsonl`` and ``<split>.npz`` with ``L`` int[n, m] (-1 abstain, 0 normal,
+            1 abnormal), ``Y`` int[n] (likewise) and ``Y_urgency`` int[n] (-1 unknown, 0 normal,
+            1 chronic, 2 non-urgent, 3 urgent, 4 emergent).
+        small_size: number of train items in the hand-labelled set "small"; the order of its items
+            is fixed, so a smaller set is the beginning of a larger one. The other train items
+            are the split "train".
+
+    Returns:
+        The data set and the given votes.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is not as described; the message names it.
+    """
+    folder = Path(folder)
+    tree = TaskTree.from_dict(
+        {"triage": {"normal": None, "abnormal": {"urgency": list(_URGENCIES)}}}
+    )
+    coarse_nodes = [tree.node("triage", "normal"), tree.node("triage", "abnormal")]
+    fine_nodes = [coarse_nodes[0], *(tree.node("urgency", label) for label in _URGENCIES)]
+    path = folder / "labels.json"
+    names = _entry(path, _read_json(path), "lf_names")
+    splits = {s: _read_rows(folder, s, "Y_urgency", coarse_nodes, fine_nodes) for s in _SPLITS}
+    return _assemble(folder, "openi", tree, splits, names, small_size)
+
+
+def load_trec(folder: str | PathLike[str], *, small_size: int = 400) -> VotedDataset:
+    """Read the TREC questions: six coarse classes of answer, fifty fine ones (Li and Roth 2002).
+
+    The given labelling functions are the rules of Awasthi et al. (2020, "Learning from rules
+    generalizing labeled exemplars"), which vote on the coarse class only; they are named
+    "trec_lf_00" and so on. The examples that the rules were made from (rows 4965 on of train) are
+    dropped, and so are questions of train whose text is also in test; test stays as it is.
+
+    The root task is "question", its labels are the coarse classes in lower case. The task beneath
+    a label bears the label's name; a coarse class with a single fine class is a leaf.
+
+    Args:
+        folder: holds ``label.json`` (coarse id -> name), ``fine_labels.json`` ("fine":
+            "COARSE:fine" names, "parent": their coarse ids) and for each split ``<split>.jsonl``
+            and ``<split>.npz`` with ``L`` int[n, m] (-1 abstain, else a coarse id), ``Y`` int[n]
+            (-1 unknown, else a coarse id) and ``Y_fine`` int[n] (-1 unknown, else a fine id).
+        small_size: number of train items in the hand-labelled set "small"; the order of its items
+            is fixed, so a smaller set is the beginning of a larger one. The other train items
+            are the split "train".
+
+    Returns:
+        The data set and the given votes.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is not as described; the message names it.
+    """
+    folder = Path(folder)
+    path = folder / "label.json"
+    names = _read_json(path)
+    coarse = [_entry(path, names, str(i)).lower() for i in range(len(names))]
+    path = folder / "fine_labels.json"
+    fine = [name.split(":")[-1] for name in _entry(path, _read_json(path), "fine")]
+    parents = _entry(path, _read_json(path), "parent")
+    if len(parents) != len(fine) or not set(parents) <= set(range(len(coarse))):
+        raise ValueError(
+            f"{path}: expected a parent below {len(coarse)} for each of {len(fine)} fine labels, "
+            f"got {parents}"
+        )
+    pairs = list(zip(parents, fine, strict=True))
+    children = [[label for parent, label in pairs if parent == i] for i in range(len(coarse))]
+    tree = TaskTree.from_dict(
+        {
+            "question": {
+                label: {label: below} if len(below) > 1 else None
+                for label, below in zip(coarse, children, strict=True)
+            }
+        }
+    )
+    coarse_nodes = [tree.node("question", label) for label in coarse]
+    fine_nodes = [
+        tree.node(coarse[parent], label) if len(children[parent]) > 1 else coarse_nodes[parent]
+        for parent, label in pairs
+    ]
+    splits = {s: _read_rows(folder, s, "Y_fine", coarse_nodes, fine_nodes) for s in _SPLITS}
+    num_train = min(_NUM_TREC_TRAIN, len(splits["train"].texts))
+    splits["train"] = splits["train"].take(np.arange(num_train))
+    names = [f"trec_lf_{i:02d}" for i in range(splits["train"].votes.shape[1])]
+    return _assemble(folder, "trec", tree, splits, names, small_size)
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    """Read a JSON object."""
+    with path.open(encoding="utf-8") as file:
+        try:
+            value = json.load(file)
+        except ValueError as error:
+            raise ValueError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _entry(path: Path, value: Mapping[str, Any], key: str) -> Any:
+    """Return ``value[key]``, or say that the file lacks it."""
+    if key not in value:
+        raise ValueError(f"{path}: no entry {key!r}; got {sorted(value)}")
+    return value[key]
+
+
+def _read_texts(path: Path) -> list[str]:
+    """Read the "text" of each line of a jsonl file."""
+    texts = []
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                texts.append(json.loads(line)["text"])
+            except (ValueError, TypeError, KeyError) as error:
+                raise ValueError(f'{path}, line {number}: no JSON object with a "text"') from error
+    return texts
+
+
+def _read_rows(
+    folder: Path, split: str, fine_key: str, coarse_nodes: Sequence[int], fine_nodes: Sequence[int]
+) -> _Rows:
+    """Read one split, with votes and gold labels as node ids."""
+    texts = _read_texts(folder / f"{split}.jsonl")
+    path = folder / f"{split}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = dict(archive)
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not an npz archive of plain arrays: {error}") from error
+    n = len(texts)
+    nodes = {"L": coarse_nodes, "Y": coarse_nodes, fine_key: fine_nodes}
+    read = {}
+    for key, node in nodes.items():
+        array = _entry(path, arrays, key)
+        if array.ndim != (2 if key == "L" else 1) or len(array) != n:
+            expected = f"[{n}, m]" if key == "L" else f"[{n}]"
+            raise ValueError(f"{path}: {key} has shape {array.shape}, expected {expected}")
+        if array.dtype.kind not in "iu" or (
+            array.size and not -1 <= array.min() <= array.max() < len(node)
+        ):
+            raise ValueError(f"{path}: {key} holds values other than integers -1..{len(node) - 1}")
+        read[key] = np.array([*node, -1], np.int32)[array]  # -1 picks the last entry, itself -1
+    return _Rows(texts, *(read[key] for key in nodes))
+
+
+def _assemble(
+    folder: Path,
+    name: str,
+    tree: TaskTree,
+    splits: Mapping[str, _Rows],
+    names: Sequence[str],
+    small_size: int,
+) -> VotedDataset:
+    """Drop train items that are in test, choose the small set and join the splits."""
+    for split, rows in splits.items():
+        if rows.votes.shape[1] != len(names):
+            raise ValueError(
+                f"{folder / split}.npz: L has {rows.votes.shape[1]} columns, expected {len(names)}"
+            )
+    train, valid, test = (splits[split] for split in _SPLITS)
+    in_test = set(test.texts)
+    kept = np.array([i for i, text in enumerate(train.texts) if text not in in_test], np.int64)
+    if not 0 <= small_size <= len(kept):
+        raise ValueError(
+            f"small_size is {small_size}, expected 0..{len(kept)}, the items of "
+            f"{folder / 'train.jsonl'}"
+        )
+    train = train.take(kept)
+    parts = (train, valid, test)
+    bounds = np.cumsum([0, *(len(part.texts) for part in parts)])
+    ranges = [np.arange(a, b, dtype=np.int64) for a, b in zip(bounds, bounds[1:], strict=False)]
+    order = _shuffled(name, train.texts)
+    texts = [text for part in parts for text in part.texts]
+    coarse = np.concatenate([part.coarse for part in parts])
+    fine = np.concatenate([part.fine for part in parts])
+    dataset = TextDataset(
+        name=name,
+        tree=tree,
+        items=tuple({"text": text} for text in texts),
+        gold=np.where(fine >= 0, fine, coarse).astype(np.int32),
+        splits={
+            "train": np.sort(order[small_size:]),
+            "small": order[:small_size],
+            "valid": ranges[1],
+            "test": ranges[2],
+        },
+    )
+    votes = narrowest_integers(np.concatenate([part.votes for part in parts]))
+    return VotedDataset(dataset, votes, tuple(names))
+
+
+def _shuffled(seed: str, texts: Sequence[str]) -> np.ndarray:
+    """Return a random order int64[n] that no library version can change.
+
+    The labelling functions of ``metal_jax.reproduce`` were written with the small set before their
+    authors' eyes, so it must be the same set for ever.
+    """
+    digests = [
+        hashlib.sha256(f"{seed}\n{i}\n{text}".encode()).digest() for i, text in enumerate(texts)
+    ]
+    return np.array(sorted(range(len(texts)), key=digests.__getitem__), np.int64)
