@@ -111,9 +111,7 @@ def minimise(
         best = jax.tree.map(lambda new, old: jnp.where(improved, new, old), params, best)
         best_value = jnp.where(improved, value, best_value)
         status = jnp.where(count >= config.max_steps, MAX_STEPS, -1)
-        status = jnp.where(
-            (config.stall_tolerance > 0) & (stalled >= stall_steps), STALLED, status
-        )
+        status = jnp.where((config.stall_tolerance > 0) & (stalled >= stall_steps), STALLED, status)
         at_rest = norm <= config.gradient_tolerance * first_norm
         status = jnp.where((config.gradient_tolerance > 0) & at_rest, GRADIENT, status)
         status = jnp.where(jnp.isfinite(value) & jnp.isfinite(norm), status, NOT_FINITE)

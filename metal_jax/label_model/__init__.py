@@ -12,7 +12,7 @@ from metal_jax.label_model._dawid_skene import (
     m_step,
     vote_data,
 )
-from metal_jax.label_model._incidence import Incidence, incidence
+from metal_jax.label_model._incidence import DenseIncidence, Incidence, SparseIncidence, incidence
 from metal_jax.label_model._majority import majority_vote
 from metal_jax.label_model._overlap import (
     OverlapConfig,
@@ -39,12 +39,14 @@ from metal_jax.label_model._tables import (
 __all__ = [
     "ConditionalTables",
     "DawidSkeneConfig",
+    "DenseIncidence",
     "DirichletPrior",
     "Explanation",
     "FitResult",
     "Incidence",
     "MinimiseConfig",
     "OverlapConfig",
+    "SparseIncidence",
     "VoteData",
     "dirichlet_prior",
     "e_step",

@@ -1,4 +1,4 @@
-"""The indicator matrix `A` of votes as a linear operator: `A x` for the E-step, `A^T q` for the M-step.
+"""The indicator matrix `A` of votes as a linear operator: `A x` (E-step) and `A^T q` (M-step).
 
 Two forms of the same operator. *Dense* stores A and multiplies (best for accelerators and for most
 label matrices); *sparse* stores one entry for each vote, so that memory is O(votes) however many
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,44 +18,64 @@ import numpy as np
 _DENSE_LIMIT = 2**27  # entries of A; float32, so half a gigabyte
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["matrix", "item", "column"],
-    meta_fields=["shape"],
-)
-@dataclasses.dataclass(frozen=True)
-class Incidence:
-    """The operator; build it with `incidence`.
+class DenseIncidence(NamedTuple):
+    """The matrix itself.
 
     Attributes:
-        matrix: float[n, d] in the dense form, else None.
-        item: int32[v] in the sparse form, sorted, else None.
-        column: int32[v] in the sparse form, else None.
-        shape: `(n, d)`.
+        matrix: float32[n, d] of zeros and ones.
     """
 
-    matrix: jax.Array | None
-    item: jax.Array | None
-    column: jax.Array | None
-    shape: tuple[int, int]
+    matrix: jax.Array
+
+    @property
+    def num_items(self) -> int:
+        """Number of items, `n`."""
+        return self.matrix.shape[0]
 
     def apply(self, table: jax.Array) -> jax.Array:
         """`A x`: for each item the sum of the rows of `table` [d, s] that its votes select."""
-        if self.matrix is not None:
-            return jnp.matmul(
-                self.matrix.astype(table.dtype), table, precision=jax.lax.Precision.HIGHEST
-            )
-        return jax.ops.segment_sum(
-            table[self.column], self.item, self.shape[0], indices_are_sorted=True
-        )
+        matrix = self.matrix.astype(table.dtype)
+        return jnp.matmul(matrix, table, precision=jax.lax.Precision.HIGHEST)
 
     def transpose_apply(self, values: jax.Array) -> jax.Array:
         """`A^T q`: for each column the sum of the rows of `values` [n, s] over its items."""
-        if self.matrix is not None:
-            return jnp.matmul(
-                self.matrix.astype(values.dtype).T, values, precision=jax.lax.Precision.HIGHEST
-            )
-        return jax.ops.segment_sum(values[self.item], self.column, self.shape[1])
+        matrix = self.matrix.astype(values.dtype)
+        return jnp.matmul(matrix.T, values, precision=jax.lax.Precision.HIGHEST)
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["item", "column"],
+    meta_fields=["num_items", "num_columns"],
+)
+@dataclasses.dataclass(frozen=True)
+class SparseIncidence:
+    """One entry for each vote.
+
+    Attributes:
+        item: int32[v], sorted.
+        column: int32[v].
+        num_items: n (static).
+        num_columns: d (static).
+    """
+
+    item: jax.Array
+    column: jax.Array
+    num_items: int
+    num_columns: int
+
+    def apply(self, table: jax.Array) -> jax.Array:
+        """As `DenseIncidence.apply`."""
+        return jax.ops.segment_sum(
+            table[self.column], self.item, self.num_items, indices_are_sorted=True
+        )
+
+    def transpose_apply(self, values: jax.Array) -> jax.Array:
+        """As `DenseIncidence.transpose_apply`."""
+        return jax.ops.segment_sum(values[self.item], self.column, self.num_columns)
+
+
+Incidence = DenseIncidence | SparseIncidence
 
 
 def incidence(codes: np.ndarray, num_columns: int, *, dense: bool | None = None) -> Incidence:
@@ -75,5 +96,5 @@ def incidence(codes: np.ndarray, num_columns: int, *, dense: bool | None = None)
     if dense if dense is not None else shape[0] * num_columns <= _DENSE_LIMIT:
         matrix = np.zeros(shape, np.float32)
         matrix[item, column] = 1
-        return Incidence(jnp.asarray(matrix), None, None, shape)
-    return Incidence(None, jnp.asarray(item, jnp.int32), jnp.asarray(column, jnp.int32), shape)
+        return DenseIncidence(jnp.asarray(matrix))
+    return SparseIncidence(jnp.asarray(item, jnp.int32), jnp.asarray(column, jnp.int32), *shape)

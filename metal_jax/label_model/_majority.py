@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +31,11 @@ def majority_vote(votes: ArrayLike, tree: TaskTree) -> jax.Array:
         >>> majority_vote(jnp.array([[0, 0, 1], [0, 1, -1]]), TaskTree.single(2)).tolist()
         [[1.0, 0.0], [0.5, 0.5]]
     """
-    votes = jnp.asarray(votes)
+    return _majority_vote(jnp.asarray(votes), tree)
+
+
+@functools.partial(jax.jit, static_argnames="tree")
+def _majority_vote(votes: jax.Array, tree: TaskTree) -> jax.Array:
     n, nobody = votes.shape[0], tree.num_nodes
     # The nodes on the path to each node, padded with a dummy; the last row is "no vote".
     paths = np.full((tree.num_nodes + 1, tree.depth), nobody, np.int32)

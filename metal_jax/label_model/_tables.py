@@ -14,6 +14,7 @@ Legend: `n` items, `m` LFs, `d` used (LF, node) columns, `s` leaf states, `N` la
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -73,7 +74,15 @@ def log_posterior(
         float[n, s]; the exponentials sum to one over the leaves of each root. For task marginals
         `P(Y_t = v)` see `task_tree.node_logsumexp`.
     """
+    votes = jnp.asarray(votes)
+    tables = ConditionalTables(*map(jnp.asarray, tables))
+    return _log_posterior(tables, votes, column_ids(votes, columns), tree)
 
+
+@functools.partial(jax.jit, static_argnames="tree")
+def _log_posterior(
+    tables: ConditionalTables, votes: jax.Array, codes: jax.Array, tree: TaskTree
+) -> jax.Array:
     def add(total: jax.Array, lf: tuple[jax.Array, jax.Array, jax.Array]) -> tuple:
         vote, code, log_abstain = lf
         row = tables.log_vote[jnp.maximum(code, 0)]
@@ -81,9 +90,6 @@ def log_posterior(
         row = jnp.where((code >= 0)[:, None], row, jnp.where(abstains, log_abstain, 0))
         return total + row, None
 
-    votes = jnp.asarray(votes)
-    tables = ConditionalTables(*map(jnp.asarray, tables))
-    codes = column_ids(votes, columns)
     start = jnp.broadcast_to(tables.log_prior, (votes.shape[0], tree.num_leaves))
     # One LF at a time: memory stays O(n s), not O(n m s).
     total, _ = jax.lax.scan(add, start, (votes.T, codes.T, tables.log_abstain))

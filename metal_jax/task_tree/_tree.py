@@ -1,13 +1,13 @@
 """The task tree: hierarchically related classification tasks as one static, hashable value.
 
-A task has labels; a child task hangs under **one label** of its parent and is *active* on the
-items whose path goes through that label. A leaf state is a root-to-leaf path of labels. Several
-roots make a forest. (Ratner et al., "Snorkel MeTaL", DEEM 2018, section 3; "Training Complex Models with
+A task has labels; a child task hangs under **one label** of its parent and is *active* on the items
+whose path goes through that label. A leaf state is a root-to-leaf path of labels. Several roots
+make a forest. (Ratner et al., "Snorkel MeTaL", DEEM 2018, section 3; "Training Complex Models with
 Multi-Task Weak Supervision", AAAI 2019, section 3.)
 
 Numbering. A *label node* is a (task, label) pair. Nodes are numbered task by task, breadth first,
-so the labels of a single task are 0 .. k-1 and a coarse class keeps its number when finer tasks
-are hung beneath it. *Leaves* are numbered depth first, so the leaves beneath any node are contiguous.
+so the labels of a single task are 0 .. k-1 and a coarse class keeps its number when finer tasks are
+hung beneath it. *Leaves* are numbered depth first, so those beneath any node are contiguous.
 
 Legend: `N` label nodes, `s` leaf states, `t` tasks.
 """
