@@ -13,7 +13,9 @@ from metal_jax.label_model._dawid_skene import (
     vote_data,
 )
 from metal_jax.label_model._incidence import DenseIncidence, Incidence, SparseIncidence, incidence
+from metal_jax.label_model._kinds import annotator_probability
 from metal_jax.label_model._majority import majority_vote
+from metal_jax.label_model._mixture import MixtureConfig, MixtureParams, fit
 from metal_jax.label_model._overlap import (
     OverlapConfig,
     fit_overlap,
@@ -25,6 +27,7 @@ from metal_jax.label_model._overlap import (
 from metal_jax.label_model._result import (
     Explanation,
     FitResult,
+    VoteModel,
     explain,
     lf_accuracy,
     posterior,
@@ -45,12 +48,17 @@ __all__ = [
     "FitResult",
     "Incidence",
     "MinimiseConfig",
+    "MixtureConfig",
+    "MixtureParams",
     "OverlapConfig",
     "SparseIncidence",
     "VoteData",
+    "VoteModel",
+    "annotator_probability",
     "dirichlet_prior",
     "e_step",
     "explain",
+    "fit",
     "fit_dawid_skene",
     "fit_overlap",
     "incidence",

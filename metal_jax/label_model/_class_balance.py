@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -10,15 +12,29 @@ from metal_jax.task_tree import TaskTree
 
 
 def uniform_class_balance(tree: TaskTree) -> np.ndarray:
-    """float64[s], equal probabilities for the leaf states of each root."""
-    balance = np.empty(tree.num_leaves)
-    for span in tree.root_leaves:
-        balance[span] = 1 / (span.stop - span.start)
-    return balance
+    """Equal probabilities for the labels of each task, given that the task is active.
+
+    Not for the leaves: splitting one class of a task into finer ones must not make it likelier.
+
+    Args:
+        tree: the task tree.
+
+    Returns:
+        float64[s], summing to one over the leaves of each root.
+
+    Example:
+        >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+        >>> uniform_class_balance(tree).tolist()
+        [0.25, 0.25, 0.5]
+    """
+    width = [len(task.labels) for task in tree.tasks]
+    return np.array(
+        [1 / math.prod(width[tree.task_index(t)] for t, _ in p) for p in tree.leaf_paths]
+    )
 
 
 def checked_class_balance(class_balance: ArrayLike | None, tree: TaskTree) -> np.ndarray:
-    """A class balance as given, checked; uniform when None.
+    """A class balance as given, checked; `uniform_class_balance` when None.
 
     Args:
         class_balance: float[s] or None.

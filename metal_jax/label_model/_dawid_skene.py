@@ -303,7 +303,7 @@ def fit_dawid_skene(
     converged = bool(state.change <= config.tolerance)
     return FitResult(
         method="dawid_skene",
-        tables=state.tables,
+        params=state.tables,
         columns=columns,
         tree=tree,
         converged=converged,

@@ -196,7 +196,7 @@ def fit_overlap(
     num_steps = int(solution.num_steps)
     return FitResult(
         method="overlap",
-        tables=tables,
+        params=tables,
         columns=columns,
         tree=tree,
         converged=bool(solution.converged),

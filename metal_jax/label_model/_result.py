@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax.label_model._tables import (
-    ConditionalTables,
-    log_posterior,
-    tables_lf_accuracy,
-    vote_log_likelihood,
-)
 from metal_jax.labeling import Columns, validate
 from metal_jax.task_tree import TaskTree
+
+
+class VoteModel(Protocol):
+    """What the parameters of every model family can do; a NamedTuple of arrays."""
+
+    @property
+    def log_prior(self) -> jax.Array:
+        """float[s], log class balance."""
+        ...
+
+    def log_posterior(self, votes: ArrayLike, columns: Columns, tree: TaskTree) -> jax.Array:
+        """float[n, s] log-posterior over leaf states."""
+        ...
+
+    def contributions(
+        self, votes: ArrayLike, columns: Columns, tree: TaskTree
+    ) -> tuple[jax.Array, jax.Array]:
+        """The prior's and each LF's share in the log-posterior: float[n, s], float[n, m, s]."""
+        ...
+
+    def lf_accuracy(self, columns: Columns, tree: TaskTree) -> jax.Array:
+        """float[m], probability that an LF's vote covers the truth."""
+        ...
 
 
 class FitResult(NamedTuple):
@@ -24,8 +41,8 @@ class FitResult(NamedTuple):
 
     Attributes:
         method: the model family.
-        tables: its parameters, as log tables.
-        columns: what the rows of the tables stand for.
+        params: its parameters, a NamedTuple of arrays.
+        columns: the (LF, node) pairs that the parameters speak of.
         tree: the task tree.
         converged: whether a stopping tolerance was met.
         status: why the fit stopped, in words.
@@ -34,7 +51,7 @@ class FitResult(NamedTuple):
     """
 
     method: str
-    tables: ConditionalTables
+    params: VoteModel
     columns: Columns
     tree: TaskTree
     converged: bool
@@ -45,7 +62,7 @@ class FitResult(NamedTuple):
     @property
     def class_balance(self) -> np.ndarray:
         """float[s], the model's prior over leaf states."""
-        return np.exp(np.asarray(self.tables.log_prior))
+        return np.exp(np.asarray(self.params.log_prior))
 
 
 def posterior(result: FitResult, votes: ArrayLike) -> jax.Array:
@@ -62,7 +79,7 @@ def posterior(result: FitResult, votes: ArrayLike) -> jax.Array:
         ValueError: as `labeling.validate`, or another number of LFs.
     """
     matrix = validate(votes, result.tree)
-    return jnp.exp(log_posterior(result.tables, matrix, result.columns, result.tree))
+    return jnp.exp(result.params.log_posterior(matrix, result.columns, result.tree))
 
 
 def lf_accuracy(result: FitResult) -> jax.Array:
@@ -74,15 +91,15 @@ def lf_accuracy(result: FitResult) -> jax.Array:
     Returns:
         float[m]; NaN for an LF that never voted.
     """
-    return tables_lf_accuracy(result.tables, result.columns, result.tree)
+    return result.params.lf_accuracy(result.columns, result.tree)
 
 
 class Explanation(NamedTuple):
-    """Where a posterior comes from: `log_softmax(prior + contributions.sum(0))`.
+    """Where a posterior comes from: `softmax(prior + contributions.sum(1))` over each root.
 
     Attributes:
-        prior: float[s], log class balance.
-        contributions: float[n, m, s], each LF's log-likelihood of its vote, centred over the
+        prior: float[n, s], log class balance, as it counts for the item.
+        contributions: float[n, m, s], each LF's share in the log-posterior, centred over the
             leaves of each root so that an uninformative vote contributes zeros.
         posterior: float[n, s].
     """
@@ -103,7 +120,7 @@ def explain(result: FitResult, votes: ArrayLike) -> Explanation:
         Log-odds contributions that add up to the posterior exactly.
     """
     matrix = validate(votes, result.tree)
-    pushes = vote_log_likelihood(result.tables, matrix, result.columns)
+    prior, pushes = result.params.contributions(matrix, result.columns, result.tree)
     centred = jnp.concatenate(
         [
             pushes[..., span] - jnp.mean(pushes[..., span], axis=-1, keepdims=True)
@@ -111,4 +128,4 @@ def explain(result: FitResult, votes: ArrayLike) -> Explanation:
         ],
         axis=-1,
     )
-    return Explanation(result.tables.log_prior, centred, posterior(result, matrix))
+    return Explanation(prior, centred, posterior(result, matrix))

@@ -40,6 +40,21 @@ class ConditionalTables(NamedTuple):
     log_vote: jax.Array
     log_abstain: jax.Array
 
+    def log_posterior(self, votes: ArrayLike, columns: Columns, tree: TaskTree) -> jax.Array:
+        """See `log_posterior`."""
+        return log_posterior(self, votes, columns, tree)
+
+    def contributions(
+        self, votes: ArrayLike, columns: Columns, tree: TaskTree
+    ) -> tuple[jax.Array, jax.Array]:
+        """The prior's and each LF's share in the log-posterior: float[n, s], float[n, m, s]."""
+        pushes = vote_log_likelihood(self, votes, columns)
+        return jnp.broadcast_to(self.log_prior, (len(pushes), tree.num_leaves)), pushes
+
+    def lf_accuracy(self, columns: Columns, tree: TaskTree) -> jax.Array:
+        """See `tables_lf_accuracy`."""
+        return tables_lf_accuracy(self, columns, tree)
+
 
 def vote_log_likelihood(tables: ConditionalTables, votes: ArrayLike, columns: Columns) -> jax.Array:
     """Each LF's log-likelihood of its vote: what it contributes to the log-posterior.

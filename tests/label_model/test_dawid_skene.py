@@ -43,7 +43,7 @@ def test_recovers_the_generator(tree, seed):
     bayes = ConditionalTables(
         np.log(data.class_balance), np.log(truth), np.log(data.conditionals[:, -1])
     )
-    error = np.abs(np.exp(result.tables.log_vote) - truth).mean()
+    error = np.abs(np.exp(result.params.log_vote) - truth).mean()
     assert error < 0.01  # measured: at most 0.0073 over four seeds
     best = np.argmax(log_posterior(bayes, data.votes, columns, tree), 1) == data.leaves
     ours = np.argmax(posterior(result, data.votes), 1) == data.leaves

@@ -74,7 +74,7 @@ def test_recovers_two_classes(seed, solver):
     config = OverlapConfig(minimise=paper_sgd()) if solver == "paper" else OverlapConfig()
     result = fit_overlap(overlap_statistics(data.votes), tree, config=config)
     truth = data.conditionals[result.columns.lf, result.columns.symbol]
-    error = np.abs(np.exp(result.tables.log_vote) - truth).mean()
+    error = np.abs(np.exp(result.params.log_vote) - truth).mean()
     assert error < 0.01  # measured: at most 0.0054 over four seeds; theirs: 0.025
     assert (np.argmax(posterior(result, data.votes), 1) == data.leaves).mean() > 0.95
 
@@ -86,7 +86,7 @@ def test_six_leaves_are_reported_not_identified():
     result = fit_overlap(stats, TREE)
     at = TREE.node_leaf[result.columns.symbol]
     truth = data.conditionals[result.columns.lf, at]
-    error = np.abs(np.exp(result.tables.log_vote) - truth).mean()
+    error = np.abs(np.exp(result.params.log_vote) - truth).mean()
     assert error < 0.025  # measured 0.0072, thanks to a prior near the truth
 
     # A rotation that fixes sqrt(p) leaves the loss as it is and moves the rates.
@@ -95,7 +95,7 @@ def test_six_leaves_are_reported_not_identified():
     turn = np.eye(k)
     turn[1:3, 1:3] = [[np.cos(0.5), -np.sin(0.5)], [np.sin(0.5), np.cos(0.5)]]
     rotation = basis @ turn @ basis.T
-    mu = jnp.exp(result.tables.log_vote)
+    mu = jnp.exp(result.params.log_vote)
     args = arguments(stats, mu, k)
     zero = jnp.zeros(len(mu))
     moved = mu @ rotation

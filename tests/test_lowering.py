@@ -1,0 +1,72 @@
+"""Every public kernel lowers for cpu, cuda and tpu."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metal_jax._core.minimise import MinimiseConfig, minimise
+from metal_jax.label_model import (
+    ConditionalTables,
+    dirichlet_prior,
+    e_step,
+    log_posterior,
+    m_step,
+    majority_vote,
+    overlap_objective,
+    vote_data,
+)
+from metal_jax.labeling import overlap_counts, used_columns
+from metal_jax.network import (
+    BagOfFeatures,
+    build,
+    embedding_bag,
+    leaf_log_probs,
+    soft_label_loss,
+)
+from metal_jax.task_tree import TaskTree, node_logsumexp, node_sum
+
+TREE = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+VOTES = np.random.default_rng(0).integers(-1, TREE.num_nodes, (20, 4))
+COLUMNS = used_columns(VOTES)
+D = COLUMNS.num_columns
+TABLES = ConditionalTables(jnp.zeros(3), jnp.zeros((D, 3)), jnp.zeros((4, 3)))
+DATA = vote_data(VOTES, COLUMNS)
+PRIOR = dirichlet_prior(COLUMNS, TREE, np.zeros(4), accuracy=0.7, votes=1.0, balance_items=1.0)
+PRIOR = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), PRIOR)
+NET = build(TREE, embedding_bag(64, 8))
+INPUTS = BagOfFeatures(jnp.zeros((20, 5), jnp.int32), jnp.ones((20, 5)))
+PARAMS = NET.init(jax.random.key(0), INPUTS)
+
+
+def overlap(mu):
+    balance = jnp.ones(3) / 3
+    return overlap_objective(mu, jnp.eye(D), balance, 1 - jnp.eye(D), mu * 0, jnp.zeros(D))
+
+
+def network_loss(params):
+    key = jax.random.key(0)
+    return soft_label_loss(NET.apply(params, INPUTS, key), jnp.ones((20, 4)) / 4).sum()
+
+
+KERNELS = {
+    "overlap_counts": (lambda codes: overlap_counts(codes, 9), jnp.zeros((20, 4), jnp.int32)),
+    "overlap_objective": (jax.value_and_grad(overlap), jnp.ones((D, 3))),
+    "minimise": (lambda mu: minimise(overlap, mu, MinimiseConfig()), jnp.ones((D, 3))),
+    "e_step": (lambda tables: e_step(tables, DATA, TREE), TABLES),
+    "m_step": (lambda log_q: m_step(log_q, DATA, PRIOR, TREE), jnp.zeros((20, 3))),
+    "log_posterior": (lambda votes: log_posterior(TABLES, votes, COLUMNS, TREE), VOTES),
+    "majority_vote": (lambda votes: majority_vote(votes, TREE), VOTES),
+    "node_sum": (lambda x: node_sum(TREE, x), jnp.ones((20, 3))),
+    "node_logsumexp": (lambda x: node_logsumexp(TREE, x), jnp.ones((20, 3))),
+    "network": (lambda params: leaf_log_probs(NET, params, INPUTS), PARAMS),
+    "network_step": (jax.value_and_grad(network_loss), PARAMS),
+}
+
+
+@pytest.mark.parametrize("name", sorted(KERNELS))
+def test_lowers_everywhere(name):
+    function, argument = KERNELS[name]
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), argument)
+    exported = jax.export.export(jax.jit(function), platforms=["cpu", "cuda", "tpu"])(shapes)
+    assert exported.platforms == ("cpu", "cuda", "tpu")
