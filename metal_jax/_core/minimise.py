@@ -115,6 +115,7 @@ def minimise(
         at_rest = norm <= config.gradient_tolerance * first_norm
         status = jnp.where((config.gradient_tolerance > 0) & at_rest, GRADIENT, status)
         status = jnp.where(jnp.isfinite(value) & jnp.isfinite(norm), status, NOT_FINITE)
+        status = status.astype(jnp.int32)  # Python integers are 64 bits wide under x64
         updates, state = optimiser.update(
             grad, state, params, value=value, grad=grad, value_fn=objective
         )

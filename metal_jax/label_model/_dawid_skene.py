@@ -159,7 +159,7 @@ class _EMState(NamedTuple):
     log_q: jax.Array
     tables: ConditionalTables
     change: jax.Array
-    count: jax.Array
+    num_steps: jax.Array
     trace: jax.Array
 
 
@@ -186,11 +186,11 @@ def _run_em(
         log_q, evidence = e_step(tables, data, tree)
         change = jnp.max(jnp.abs(jnp.exp(log_q) - jnp.exp(state.log_q)))
         objective = evidence + log_prior_density(tables, prior)
-        trace = state.trace.at[state.count].set(objective)
-        return _EMState(log_q, tables, change, state.count + 1, trace)
+        trace = state.trace.at[state.num_steps].set(objective)
+        return _EMState(log_q, tables, change, state.num_steps + 1, trace)
 
     def unfinished(state: _EMState) -> jax.Array:
-        return (state.count < max_steps) & ~(state.change <= tolerance)
+        return (state.num_steps < max_steps) & ~(state.change <= tolerance)
 
     infinity = jnp.asarray(jnp.inf, log_q.dtype)
     trace = jnp.full(max_steps, jnp.nan, log_q.dtype)
@@ -299,7 +299,7 @@ def fit_dawid_skene(
         fixed_balance=class_balance is not None,
         max_steps=config.max_steps,
     )
-    num_steps = int(state.count)
+    num_steps = int(state.num_steps)
     converged = bool(state.change <= config.tolerance)
     return FitResult(
         method="dawid_skene",

@@ -121,18 +121,17 @@ def detector_statistics(
     other_lf = columns.lf[:, None] != columns.lf
     same_root = root[:, None] == root
     top = np.array([(*tree.ancestors(u), u)[0] for u in columns.symbol.tolist()], np.int32)
-    floats = [
-        jnp.asarray(x, jnp.result_type(float))
-        for x in (
-            overlaps,
-            np.diag(overlaps) / num_items,
-            lf_counts / num_items,
-            mass,
-            shared,
-            np.outer(detector, detector) * other_lf * same_root,
-        )
-    ]
-    return DetectorStatistics(*floats, jnp.asarray(top), jnp.asarray(num_items, floats[0].dtype))
+    dtype = jnp.result_type(float)
+    return DetectorStatistics(
+        overlaps=jnp.asarray(overlaps, dtype),
+        rate=jnp.asarray(np.diag(overlaps) / num_items, dtype),
+        lf_rate=jnp.asarray(lf_counts / num_items, dtype),
+        mass=jnp.asarray(mass, dtype),
+        shared_mass=jnp.asarray(shared, dtype),
+        weight=jnp.asarray(np.outer(detector, detector) * other_lf * same_root, dtype),
+        group=jnp.asarray(top),
+        num_items=jnp.asarray(num_items, dtype),
+    )
 
 
 def expected_overlaps(precision: jax.Array, stats: DetectorStatistics) -> jax.Array:

@@ -18,6 +18,7 @@ and is iterated to its fixed point.
 from __future__ import annotations
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -53,9 +54,9 @@ def annotator_probability(counts: ArrayLike, columns: Columns, tree: TaskTree) -
         >>> annotator_probability(counts, columns, TaskTree.single(2)).round(1).tolist()
         [1.0, 0.0, 1.0, 1.0]
     """
-    by_node = np.zeros((columns.num_lfs, tree.num_nodes), np.float32)
+    by_node = np.zeros((columns.num_lfs, tree.num_nodes))
     by_node[columns.lf, columns.symbol] = counts
-    return _annotator_probability(jnp.asarray(by_node), tree)
+    return _annotator_probability(jnp.asarray(by_node, jnp.result_type(float)), tree)
 
 
 @functools.partial(jax.jit, static_argnames="tree")
@@ -75,7 +76,7 @@ def _annotator_probability(by_node: jax.Array, tree: TaskTree) -> jax.Array:
     )
     log_law = _log_polya(counts, jnp.where(exists, concentration, 0)[:, None])
     other = log_law[::-1]
-    mixed = jnp.logaddexp(log_law + np.log(1 - _LEAK), other + np.log(_LEAK))
+    mixed = jnp.logaddexp(log_law + math.log(1 - _LEAK), other + math.log(_LEAK))
     log_odds = mixed[0] - mixed[1]
     votes = jnp.sum(by_node, axis=1) > 0
 

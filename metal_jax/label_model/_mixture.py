@@ -41,7 +41,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax._core.minimise import STATUS, MinimiseConfig
+from metal_jax._core.minimise import STATUS, MinimiseConfig, MinimiseResult
+from metal_jax.label_model._annotators import AnnotatorData, annotator_prior, fit_annotators
 from metal_jax.label_model._class_balance import checked_class_balance
 from metal_jax.label_model._detectors import detector_statistics, fit_detectors
 from metal_jax.label_model._incidence import Incidence, incidence
@@ -139,135 +140,6 @@ class MixtureParams(NamedTuple):
         return right / jax.ops.segment_sum(self.rate, lf, m)
 
 
-class _Prior(NamedTuple):
-    """Dirichlet pseudo-counts: vote [d, s], other [m, s] (labels never used), balance [s]."""
-
-    vote: jax.Array
-    other: jax.Array
-    balance: jax.Array
-
-
-def annotator_prior(columns: Columns, tree: TaskTree, accuracy: float, votes: float):
-    """One-coin pseudo-counts over all labels of the tasks that an LF votes on.
-
-    Args:
-        columns: the used columns.
-        tree: the task tree.
-        accuracy: probability of a vote for a node above or at the truth.
-        votes: pseudo-votes of each LF for each leaf.
-
-    Returns:
-        float[d, s] for used columns, float[m, s] for the labels of the same tasks never used.
-    """
-    m, s = columns.num_lfs, tree.num_leaves
-    task = tree.node_task[columns.symbol]
-    on_task = np.zeros((m, tree.num_tasks), bool)
-    on_task[columns.lf, task] = True
-    # Labels of each task that lie on, and off, the path to each leaf.
-    size = np.array([len(t.labels) for t in tree.tasks])
-    active = tree.node_task_labels[tree.leaf_nodes].T >= 0  # [t, s]
-    leaf_root = tree.node_root[tree.leaf_nodes]
-    task_root = tree.node_root[[nodes[0] for nodes in tree.task_nodes]]
-    own = task_root[:, None] == leaf_root
-    num_right = on_task @ (active & own).astype(float)
-    num_wrong = on_task @ ((size[:, None] - active) * own).astype(float)
-    right = np.where(num_wrong > 0, accuracy, 1.0) / np.maximum(num_right, 1)
-    wrong = np.where(num_right > 0, 1 - accuracy, 1.0) / np.maximum(num_wrong, 1)
-    covered = tree.covers[columns.symbol]
-    mean = np.where(covered, right[columns.lf], wrong[columns.lf])
-    mean = mean * column_root_mask(columns, tree)
-    used = np.zeros((m, s))
-    np.add.at(used, columns.lf, mean)
-    in_root = num_right + num_wrong > 0
-    return votes * mean, votes * np.maximum(in_root - used, 0)
-
-
-class _EMState(NamedTuple):
-    log_q: jax.Array
-    log_vote: jax.Array
-    log_prior: jax.Array
-    change: jax.Array
-    count: jax.Array
-    trace: jax.Array
-
-
-@functools.partial(jax.jit, static_argnames=("tree", "max_steps", "fixed_balance"))
-def _fit_annotators(
-    operator: Incidence,
-    lf: jax.Array,
-    own_root: jax.Array,
-    covered: jax.Array,
-    annotator: jax.Array,
-    offset: jax.Array,
-    prior: _Prior,
-    log_balance: jax.Array,
-    tolerance: float,
-    correlation_scale: float,
-    *,
-    tree: TaskTree,
-    max_steps: int,
-    fixed_balance: bool,
-) -> tuple[_EMState, jax.Array]:
-    """MAP-EM of the annotators' tables and the class balance, then the residual correlation."""
-    m = annotator.shape[0]
-    weight = annotator[lf][:, None]
-    leaf_root = tree.node_root[tree.leaf_nodes]
-    roots = np.asarray([span.start for span in tree.root_leaves])
-    in_root = own_root[:, roots].astype(offset.dtype)  # [d, roots]
-    num_votes = operator.apply(in_root)
-    share = operator.apply(weight * in_root) / jnp.maximum(num_votes, 1)
-    balance_weight = (share**3)[:, leaf_root]
-
-    def tables(counts: jax.Array) -> jax.Array:
-        counts = counts * own_root + prior.vote
-        total = jax.ops.segment_sum(counts, lf, m) + prior.other
-        share = counts / jnp.where(own_root, total[lf], 1)
-        return jnp.log(jnp.where(own_root, share, 1))
-
-    def expect(log_vote: jax.Array, log_prior: jax.Array) -> tuple[jax.Array, jax.Array]:
-        score = operator.apply(weight * log_vote) + offset + log_prior
-        log_q = log_normalise_roots(tree, score)
-        return log_q, jnp.sum((score - log_q)[:, roots])
-
-    def body(state: _EMState) -> _EMState:
-        q = jnp.exp(state.log_q)
-        log_vote = tables(operator.transpose_apply(q))
-        log_prior = log_balance
-        if not fixed_balance:
-            mass = jnp.sum(balance_weight * q, axis=0) + prior.balance
-            log_prior = log_normalise_roots(tree, jnp.log(mass))
-        log_q, evidence = expect(log_vote, log_prior)
-        change = jnp.max(jnp.abs(jnp.exp(log_q) - q))
-        trace = state.trace.at[state.count].set(evidence)
-        return _EMState(log_q, log_vote, log_prior, change, state.count + 1, trace)
-
-    start = tables(jnp.zeros_like(prior.vote))
-    log_q, _ = expect(start, log_balance)
-    infinity = jnp.asarray(jnp.inf, offset.dtype)
-    trace = jnp.full(max_steps, jnp.nan, offset.dtype)
-    state = _EMState(log_q, start, log_balance, infinity, jnp.int32(0), trace)
-    state = jax.lax.while_loop(
-        lambda s: (s.count < max_steps) & ~(s.change <= tolerance), body, state
-    )
-    raw = _residual_correlation(operator, lf, weight, state, covered)
-    return state, jnp.clip(correlation_scale * raw, 0, 1)
-
-
-def _residual_correlation(
-    operator: Incidence, lf: jax.Array, weight: jax.Array, state: _EMState, covered: jax.Array
-) -> jax.Array:
-    """Correlation within items of "this vote is right" beyond what the tables say; float[]."""
-    q = jnp.exp(state.log_q)
-    right = jax.ops.segment_sum(jnp.exp(state.log_vote) * covered, lf, lf.shape[0])[lf]
-    residual = weight * (covered - right)
-    spread = weight * jnp.sqrt(jnp.clip(right * (1 - right), 0))
-
-    def pairs(table: jax.Array) -> jax.Array:
-        return jnp.sum(q * (operator.apply(table) ** 2 - operator.apply(table**2)))
-
-    return pairs(residual) / jnp.maximum(pairs(spread), 1e-9)
-
-
 @functools.partial(jax.jit, static_argnames="tree")
 def _log_posterior(
     params: MixtureParams, operator: Incidence, fired: jax.Array, lf: jax.Array, tree: TaskTree
@@ -327,81 +199,52 @@ def fit(
     columns = used_columns(matrix)
     if not columns.num_columns:
         raise ValueError("votes: every LF abstains on every item; there is nothing to fit")
-    n, dtype = len(matrix), jnp.result_type(float)
+    dtype = jnp.result_type(float)
     balance = checked_class_balance(class_balance, tree)
     codes = np.asarray(column_ids(matrix, columns))
     counts = np.bincount(codes[codes >= 0], minlength=columns.num_columns)
     annotator = np.asarray(annotator_probability(counts, columns, tree), float)
+    params, solution = _fit_detectors(codes, counts, columns, annotator, balance, tree, config)
 
-    chosen = np.flatnonzero(annotator[columns.lf] < _ANNOTATOR)
-    part = Columns(columns.lf[chosen], columns.symbol[chosen], columns.num_lfs)
-    node_mass = np.asarray(node_sum(tree, balance), float)
-    precision = np.zeros(columns.num_columns)
-    converged, status = True, STATUS[0]
-    log_lift = np.zeros((0, tree.num_leaves))
-    copies = jnp.zeros((0, 0), dtype)
-    if len(chosen):
-        overlaps = np.asarray(
-            jax.jit(overlap_counts, static_argnums=1)(
-                jnp.asarray(_positions(codes, chosen, columns.num_columns)), len(chosen)
-            )
-        )
-        lf_counts = np.bincount(columns.lf, counts, columns.num_lfs)[part.lf]
-        stats = detector_statistics(
-            overlaps, n, part, lf_counts, 1 - annotator[part.lf], node_mass, tree
-        )
-        num_groups = int(stats.group.max()) + 1
-        detectors = fit_detectors(stats, num_groups=num_groups, config=config.minimise)
-        precision[chosen] = detectors.precision
-        copies = detectors.copies
-        log_lift = _log_lift(precision[chosen], part, node_mass, tree)
-        converged = bool(detectors.solution.converged)
-        status = STATUS[int(detectors.solution.status)]
-
-    prior = annotator_prior(columns, tree, config.prior_accuracy, config.prior_votes)
-    scale = np.zeros(tree.num_leaves)
-    for span in tree.root_leaves:
-        scale[span] = span.stop - span.start
-    prior = _Prior(*prior, config.balance_items * scale * balance)
-    params = MixtureParams(
-        log_prior=np.log(balance),
-        annotator=annotator,
-        log_vote=np.zeros((columns.num_columns, tree.num_leaves)),
-        detector_columns=chosen.astype(np.int32),
-        log_lift=log_lift,
-        copies=copies,
-        correlation=np.zeros(()),
-        precision=precision,
-        rate=counts / n,
-    )
-    params, prior = jax.tree.map(
-        lambda x: jnp.asarray(x) if x.dtype == np.int32 else jnp.asarray(x, dtype), (params, prior)
-    )
-    operator = incidence(codes, columns.num_columns)
     lf = jnp.asarray(columns.lf)
-    fired = _fired(codes, chosen, columns.num_columns)
-    state, correlation = _fit_annotators(
-        operator,
-        lf,
-        jnp.asarray(column_root_mask(columns, tree)),
-        jnp.asarray(tree.covers[columns.symbol], dtype),
-        params.annotator,
-        _detector_score(params, fired, lf),
+    fired = _fired(codes, np.asarray(params.detector_columns), columns.num_columns)
+    data = AnnotatorData(
+        votes=incidence(codes, columns.num_columns),
+        lf=lf,
+        own_root=jnp.asarray(column_root_mask(columns, tree)),
+        covered=jnp.asarray(tree.covers[columns.symbol], dtype),
+        weight=params.annotator[lf][:, None],
+        offset=_detector_score(params, fired, lf),
+    )
+    prior = annotator_prior(
+        columns,
+        tree,
+        balance,
+        accuracy=config.prior_accuracy,
+        votes=config.prior_votes,
+        balance_items=config.balance_items,
+    )
+    state, correlation = fit_annotators(
+        data,
         prior,
         params.log_prior,
         config.tolerance,
-        config.correlation_scale,
         tree=tree,
         max_steps=config.max_steps,
         fixed_balance=class_balance is not None,
     )
     params = params._replace(
-        log_prior=state.log_prior, log_vote=state.log_vote, correlation=correlation
+        log_prior=state.log_prior,
+        log_vote=state.log_vote,
+        correlation=jnp.clip(config.correlation_scale * correlation, 0, 1),
     )
     params = params._replace(precision=_column_precision(params, columns, tree))
-    num_steps = int(state.count)
-    if not state.change <= config.tolerance:
-        converged, status = False, "stopped at max_steps before the posterior came to rest"
+    converged, status = bool(state.change <= config.tolerance), "converged"
+    if not converged:
+        status = "annotators: stopped at max_steps before the posterior came to rest"
+    if solution is not None and not solution.converged:
+        converged, status = False, f"detectors: {STATUS[int(solution.status)]}"
+    num_steps = int(state.num_steps)
     return FitResult(
         method="mixture",
         params=params,
@@ -412,6 +255,55 @@ def fit(
         num_steps=num_steps,
         objective_trace=np.asarray(state.trace[:num_steps]),
     )
+
+
+def _fit_detectors(
+    codes: np.ndarray,
+    counts: np.ndarray,
+    columns: Columns,
+    annotator: np.ndarray,
+    class_balance: np.ndarray,
+    tree: TaskTree,
+    config: MixtureConfig,
+) -> tuple[MixtureParams, MinimiseResult | None]:
+    """Parameters with the detectors' part filled in; None when no LF can be a detector."""
+    n, d, dtype = len(codes), columns.num_columns, jnp.result_type(float)
+    chosen = np.flatnonzero(annotator[columns.lf] < _ANNOTATOR)
+    part = Columns(columns.lf[chosen], columns.symbol[chosen], columns.num_lfs)
+    node_mass = np.asarray(node_sum(tree, class_balance), float)
+    precision = np.zeros(d)
+    copies, solution = jnp.zeros((0, 0), dtype), None
+    if len(chosen):
+        positions = jnp.asarray(_positions(codes, chosen, d))
+        stats = detector_statistics(
+            np.asarray(_counts(positions, len(chosen))),
+            n,
+            part,
+            np.bincount(columns.lf, counts, columns.num_lfs)[part.lf],
+            1 - annotator[part.lf],
+            node_mass,
+            tree,
+        )
+        num_groups = int(stats.group.max()) + 1
+        fitted = fit_detectors(stats, num_groups=num_groups, config=config.minimise)
+        precision[chosen] = fitted.precision
+        copies, solution = fitted.copies, fitted.solution
+    log_lift = _log_lift(precision[chosen], part, node_mass, tree)
+    params = MixtureParams(
+        log_prior=jnp.asarray(np.log(class_balance), dtype),
+        annotator=jnp.asarray(annotator, dtype),
+        log_vote=jnp.zeros((d, tree.num_leaves), dtype),
+        detector_columns=jnp.asarray(chosen, jnp.int32),
+        log_lift=jnp.asarray(log_lift, dtype),
+        copies=copies,
+        correlation=jnp.zeros((), dtype),
+        precision=jnp.asarray(precision, dtype),
+        rate=jnp.asarray(counts / n, dtype),
+    )
+    return params, solution
+
+
+_counts = jax.jit(overlap_counts, static_argnums=1)
 
 
 def _positions(codes: np.ndarray, chosen: np.ndarray, num_columns: int) -> np.ndarray:

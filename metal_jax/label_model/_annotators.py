@@ -1,0 +1,205 @@
+"""Annotators' tables by MAP-EM, beside whatever detectors say; see `_mixture` for the model.
+
+Legend: `n` items, `m` LFs, `d` used (LF, node) columns, `s` leaf states.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metal_jax.label_model._incidence import Incidence
+from metal_jax.label_model._tables import column_root_mask
+from metal_jax.labeling import Columns
+from metal_jax.task_tree import TaskTree, log_normalise_roots
+
+
+class AnnotatorPrior(NamedTuple):
+    """Dirichlet pseudo-counts.
+
+    Attributes:
+        vote: float[d, s], for the used columns; 0 on the leaves of other roots.
+        other: float[m, s], for labels of the same tasks that the LF never used.
+        balance: float[s], in items.
+    """
+
+    vote: jax.Array
+    other: jax.Array
+    balance: jax.Array
+
+
+class AnnotatorData(NamedTuple):
+    """What the fit sees.
+
+    Attributes:
+        votes: the indicator matrix [n, d].
+        lf: int32[d], the LF of each column.
+        own_root: bool[d, s], leaves of the root that the column votes on.
+        covered: float[d, s], leaves beneath the column's node.
+        weight: float[d, 1], probability that the column's LF is an annotator.
+        offset: float[n, s], the detectors' score.
+    """
+
+    votes: Incidence
+    lf: jax.Array
+    own_root: jax.Array
+    covered: jax.Array
+    weight: jax.Array
+    offset: jax.Array
+
+
+def annotator_prior(
+    columns: Columns,
+    tree: TaskTree,
+    class_balance: np.ndarray,
+    *,
+    accuracy: float,
+    votes: float,
+    balance_items: float,
+) -> AnnotatorPrior:
+    """One-coin pseudo-counts over all labels of the tasks that an LF votes on.
+
+    Args:
+        columns: the used columns.
+        tree: the task tree.
+        class_balance: float[s], centre of the prior on the balance.
+        accuracy: probability of a vote for a node above or at the truth.
+        votes: pseudo-votes of each LF for each leaf.
+        balance_items: pseudo-items for each leaf, on average.
+
+    Returns:
+        The pseudo-counts, in the default float dtype.
+    """
+    m, s = columns.num_lfs, tree.num_leaves
+    task = tree.node_task[columns.symbol]
+    on_task = np.zeros((m, tree.num_tasks), bool)
+    on_task[columns.lf, task] = True
+    # Labels of each task that lie on, and off, the path to each leaf.
+    size = np.array([len(t.labels) for t in tree.tasks])
+    active = tree.node_task_labels[tree.leaf_nodes].T >= 0  # [t, s]
+    leaf_root = tree.node_root[tree.leaf_nodes]
+    task_root = tree.node_root[[nodes[0] for nodes in tree.task_nodes]]
+    own = task_root[:, None] == leaf_root
+    num_right = on_task @ (active & own).astype(float)
+    num_wrong = on_task @ ((size[:, None] - active) * own).astype(float)
+    right = np.where(num_wrong > 0, accuracy, 1.0) / np.maximum(num_right, 1)
+    wrong = np.where(num_right > 0, 1 - accuracy, 1.0) / np.maximum(num_wrong, 1)
+    covered = tree.covers[columns.symbol]
+    mean = np.where(covered, right[columns.lf], wrong[columns.lf])
+    mean = mean * column_root_mask(columns, tree)
+    used = np.zeros((m, s))
+    np.add.at(used, columns.lf, mean)
+    in_root = num_right + num_wrong > 0
+    num_leaves = np.array([span.stop - span.start for span in tree.root_leaves])[leaf_root]
+    dtype = jnp.result_type(float)
+    return AnnotatorPrior(
+        jnp.asarray(votes * mean, dtype),
+        jnp.asarray(votes * np.maximum(in_root - used, 0), dtype),
+        jnp.asarray(balance_items * num_leaves * class_balance, dtype),
+    )
+
+
+class AnnotatorState(NamedTuple):
+    """State of EM, and its result.
+
+    Attributes:
+        log_q: float[n, s], posterior over leaf states.
+        log_vote: float[d, s], log tables.
+        log_prior: float[s], log class balance.
+        change: float[], how far the last iteration moved any item's posterior.
+        num_steps: int32[], iterations done.
+        trace: float[max_steps], log-likelihood after each; NaN after the stop.
+    """
+
+    log_q: jax.Array
+    log_vote: jax.Array
+    log_prior: jax.Array
+    change: jax.Array
+    num_steps: jax.Array
+    trace: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=("tree", "max_steps", "fixed_balance"))
+def fit_annotators(
+    data: AnnotatorData,
+    prior: AnnotatorPrior,
+    log_balance: jax.Array,
+    tolerance: float,
+    *,
+    tree: TaskTree,
+    max_steps: int,
+    fixed_balance: bool,
+) -> tuple[AnnotatorState, jax.Array]:
+    """MAP-EM from the prior's tables. One compiled program.
+
+    Args:
+        data: votes and offsets.
+        prior: pseudo-counts.
+        log_balance: float[s], where the class balance starts.
+        tolerance: stop when no item's posterior moves by more.
+        tree: the task tree (static).
+        max_steps: most iterations (static).
+        fixed_balance: keep the class balance (static).
+
+    Returns:
+        The last state, and float[] the residual correlation of votes within items.
+    """
+    m = prior.other.shape[0]
+    dtype = data.offset.dtype
+    leaf_root = tree.node_root[tree.leaf_nodes]
+    roots = np.asarray([span.start for span in tree.root_leaves])
+    in_root = data.own_root[:, roots].astype(dtype)  # [d, roots]
+    num_votes = data.votes.apply(in_root)
+    annotated = data.votes.apply(data.weight * in_root) / jnp.maximum(num_votes, 1)
+    balance_weight = (annotated**3)[:, leaf_root]
+
+    def tables(counts: jax.Array) -> jax.Array:
+        counts = counts * data.own_root + prior.vote
+        total = jax.ops.segment_sum(counts, data.lf, m) + prior.other
+        share = counts / jnp.where(data.own_root, total[data.lf], 1)
+        return jnp.log(jnp.where(data.own_root, share, 1))
+
+    def expect(log_vote: jax.Array, log_prior: jax.Array) -> tuple[jax.Array, jax.Array]:
+        score = data.votes.apply(data.weight * log_vote) + data.offset + log_prior
+        log_q = log_normalise_roots(tree, score)
+        return log_q, jnp.sum((score - log_q)[:, roots])
+
+    def body(state: AnnotatorState) -> AnnotatorState:
+        q = jnp.exp(state.log_q)
+        log_vote = tables(data.votes.transpose_apply(q))
+        log_prior = log_balance
+        if not fixed_balance:
+            mass = jnp.sum(balance_weight * q, axis=0) + prior.balance
+            log_prior = log_normalise_roots(tree, jnp.log(mass))
+        log_q, evidence = expect(log_vote, log_prior)
+        change = jnp.max(jnp.abs(jnp.exp(log_q) - q))
+        trace = state.trace.at[state.num_steps].set(evidence)
+        return AnnotatorState(log_q, log_vote, log_prior, change, state.num_steps + 1, trace)
+
+    start = tables(jnp.zeros_like(prior.vote))
+    log_q, _ = expect(start, log_balance)
+    trace = jnp.full(max_steps, jnp.nan, dtype)
+    infinity = jnp.asarray(jnp.inf, dtype)
+    state = AnnotatorState(log_q, start, log_balance, infinity, jnp.int32(0), trace)
+    state = jax.lax.while_loop(
+        lambda s: (s.num_steps < max_steps) & ~(s.change <= tolerance), body, state
+    )
+    return state, _residual_correlation(data, state, m)
+
+
+def _residual_correlation(data: AnnotatorData, state: AnnotatorState, m: int) -> jax.Array:
+    """Correlation within items of "this vote is right" beyond what the tables say; float[]."""
+    q = jnp.exp(state.log_q)
+    right = jnp.exp(state.log_vote) * data.covered
+    right = jax.ops.segment_sum(right, data.lf, m)[data.lf]
+    residual = data.weight * (data.covered - right)
+    spread = data.weight * jnp.sqrt(jnp.clip(right * (1 - right), 0))
+
+    def pairs(table: jax.Array) -> jax.Array:
+        return jnp.sum(q * (data.votes.apply(table) ** 2 - data.votes.apply(table**2)))
+
+    return pairs(residual) / jnp.maximum(pairs(spread), 1e-9)
