@@ -11,9 +11,12 @@ from metal_jax.network._build import (
 from metal_jax.network._encoders import (
     BagOfFeatures,
     Encoder,
+    Vocabulary,
     embedding_bag,
+    fit_vocabulary,
     from_module,
     hashed_ngrams,
+    select_features,
 )
 from metal_jax.network._fit import Examples, FitConfig, FitResult, fit, soft_label_loss
 
@@ -26,12 +29,15 @@ __all__ = [
     "Network",
     "NetworkConfig",
     "TrainingConfig",
+    "Vocabulary",
     "build",
     "embedding_bag",
     "fit",
+    "fit_vocabulary",
     "from_module",
     "hashed_ngrams",
     "leaf_log_probs",
     "node_log_probs",
+    "select_features",
     "soft_label_loss",
 ]

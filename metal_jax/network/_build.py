@@ -2,8 +2,10 @@ r"""The multi-task network compiled from a task tree.
 
 A trunk with one hidden layer for each depth of the tree; the heads of the tasks at depth l read
 hidden layer l, and each also its parent task's logits (Ratner et al., "Snorkel MeTaL", DEEM 2018,
-section 3.2, figure 3). All heads of a level are one array, padded to the widest and masked, applied
-by `jax.vmap`, so that a hundred tasks cost little more than one.
+section 3.2, figure 3). Beside the trunk every head reads the encoder's features too, a linear path
+that learns the plain cases at once (Cheng et al., "Wide & Deep Learning", DLRS 2016). All heads of
+a level are one array, padded to the widest and masked, applied by `jax.vmap`, so that a hundred
+tasks cost little more than one.
 
 Each task has a softmax of its own over the labels *given that the task is active*, hence
 
@@ -36,11 +38,13 @@ class NetworkConfig:
         widths: units of the hidden layer of each depth; the last one is repeated for deeper trees.
         dropout: after each hidden layer.
         pass_parent: whether a head also reads its parent task's logits.
+        wide: whether a head also reads the encoder's features, past the trunk.
     """
 
     widths: tuple[int, ...] = (64,)
-    dropout: float = 0.3
+    dropout: float = 0.5
     pass_parent: bool = True
+    wide: bool = True
 
     def __post_init__(self) -> None:
         if not self.widths or min(self.widths) < 1:
@@ -110,19 +114,21 @@ class _Tower(nn.Module):
     @nn.compact
     def __call__(self, features: jax.Array, deterministic: bool) -> jax.Array:
         widths = self.config.widths
+        hidden = features
         by_level: list[jax.Array] = []
         above: jax.Array | None = None  # [b, T, W] logits of the level above
         for depth, level in enumerate(self.tree.levels):
             width = widths[min(depth, len(widths) - 1)]
-            features = nn.relu(nn.Dense(width, name=f"trunk_{depth}")(features))
-            features = nn.Dropout(self.config.dropout)(features, deterministic=deterministic)
+            hidden = nn.relu(nn.Dense(width, name=f"trunk_{depth}")(hidden))
+            hidden = nn.Dropout(self.config.dropout)(hidden, deterministic=deterministic)
+            read = jnp.concatenate([hidden, features], -1) if self.config.wide else hidden
             parent_logits = None
             if above is not None and self.config.pass_parent:
                 parent_task = self.tree.node_task[level.parents]
                 row = np.searchsorted(self.tree.levels[depth - 1].tasks, parent_task)
                 parent_logits = above[:, row]
             heads = _Heads(len(level.tasks), level.nodes.shape[1], name=f"heads_{depth}")
-            above = jnp.where(level.mask, heads(features, parent_logits), 0)
+            above = jnp.where(level.mask, heads(read, parent_logits), 0)
             by_level.append(above[:, level.mask])
         return jnp.concatenate(by_level, axis=-1)
 
@@ -133,7 +139,7 @@ def build(tree: TaskTree, encoder: Encoder, config: NetworkConfig = NetworkConfi
     Args:
         tree: the task tree; in a forest every root hangs on the shared trunk.
         encoder: raw inputs to feature vectors.
-        config: widths, dropout, parent passing.
+        config: widths, dropout, what the heads read.
 
     Returns:
         Pure `init` and `apply`. Parameters: `{"encoder": ..., "tower": {"trunk_0": ..., "heads_0":
@@ -142,8 +148,8 @@ def build(tree: TaskTree, encoder: Encoder, config: NetworkConfig = NetworkConfi
     Example:
         >>> from metal_jax.network import embedding_bag, hashed_ngrams
         >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
-        >>> net = build(tree, embedding_bag(2**14))
-        >>> inputs = hashed_ngrams(["some words", "other words"])
+        >>> net = build(tree, embedding_bag(2**10))
+        >>> inputs = hashed_ngrams(["some words", "other words"], num_features=2**10)
         >>> params = net.init(jax.random.key(0), inputs)
         >>> leaf_log_probs(net, params, inputs).shape
         (2, 3)

@@ -33,18 +33,19 @@ class FitConfig:
     """Settings of `fit`.
 
     Attributes:
-        learning_rate: peak of Adam's; warmed up over `warmup_steps`.
+        learning_rate: peak of Adam's; warmed up over `warmup_steps`, then a cosine down to zero.
         warmup_steps: see above.
-        weight_decay: decoupled (AdamW).
+        weight_decay: decoupled, times the learning rate in each step (AdamW); strong, since every
+            n-gram has an embedding and most are rare.
         task_weights: weight of each task's loss, in the order of `tree.tasks`; all 1 by default.
         training: batches, steps, evaluation, early stopping.
     """
 
-    learning_rate: float = 3e-3
+    learning_rate: float = 3e-2
     warmup_steps: int = 20
-    weight_decay: float = 1e-4
+    weight_decay: float = 0.6
     task_weights: tuple[float, ...] | None = None
-    training: TrainingConfig = TrainingConfig()
+    training: TrainingConfig = TrainingConfig(num_steps=300)
 
 
 class FitResult(NamedTuple):
@@ -131,8 +132,10 @@ def _objective(network: Network, task_weights: tuple[float, ...] | None):
 
 @functools.lru_cache(maxsize=64)
 def _optimiser(config: FitConfig) -> optax.GradientTransformation:
+    num_steps = config.training.num_steps
+    warmup_steps = min(config.warmup_steps, num_steps - 1)
     schedule = optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, config.warmup_steps, config.training.num_steps
+        0.0, config.learning_rate, warmup_steps, num_steps
     )
     return optax.chain(
         optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=config.weight_decay)

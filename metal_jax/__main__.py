@@ -1,0 +1,5 @@
+"""`python -m metal_jax`."""
+
+from metal_jax.cli import main
+
+raise SystemExit(main())

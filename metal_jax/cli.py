@@ -1,0 +1,173 @@
+"""The command line, `metal-jax`: argument parsing, progress and tables; no mathematics.
+
+Exit status: 0 done, 1 failed, 2 bad input (one line says what).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import metal_jax
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the program's name; `sys.argv` by default.
+
+    Returns:
+        The exit status.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except (ValueError, OSError) as error:
+        if options.debug:
+            raise
+        print(f"metal-jax: {error} (--debug shows where)", file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        print("metal-jax: interrupted", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="metal-jax", description=metal_jax.__doc__)
+    parser.add_argument("--version", action="version", version=metal_jax.__version__)
+    commands = parser.add_subparsers(title="commands", required=True)
+
+    reproduce = commands.add_parser("reproduce", help="rerun a paper's table")
+    papers = reproduce.add_subparsers(title="papers", required=True)
+    metal = papers.add_parser(
+        "metal",
+        help="Snorkel MeTaL: supervised, LFs, label model, single- and multi-task networks",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    metal.add_argument("--data", type=Path, help="folder of real data; adds OpenI and TREC")
+    metal.add_argument("--out", type=Path, default=Path("results.json"), help="where to write")
+    metal.add_argument("--seeds", type=int, default=5, help="networks trained for each row")
+    metal.add_argument("--seed", type=int, default=0, help="of the random numbers")
+    metal.add_argument(
+        "--quick", action="store_true", help="2 seeds, two sizes, no single-task networks"
+    )
+    metal.add_argument("--quiet", action="store_true", help="no progress, no table")
+    metal.add_argument("--debug", action="store_true", help="show tracebacks")
+    metal.set_defaults(run=_reproduce_metal)
+    return parser
+
+
+@contextlib.contextmanager
+def _progress(console: Console, quiet: bool) -> Iterator[Any]:
+    """A status line with the step and the time since the start; on a terminal, animated."""
+    if quiet:
+        yield lambda step: None
+        return
+    start = time.monotonic()
+    with console.status("starting") as status:
+
+        def say(step: str) -> None:
+            text = f"[{time.monotonic() - start:5.0f} s] {step}"
+            if console.is_terminal:
+                status.update(text)
+            else:
+                console.print(text, markup=False, highlight=False)
+
+        yield say
+
+
+def _reproduce_metal(options: argparse.Namespace) -> int:
+    from metal_jax import reproduce
+
+    if options.seeds < 1:
+        raise ValueError(f"--seeds: got {options.seeds}, expected at least 1")
+    config = reproduce.MetalConfig(num_seeds=options.seeds, seed=options.seed)
+    if options.quick:
+        config = dataclasses.replace(
+            config, num_seeds=min(options.seeds, 2), sizes=(50, 100), single_task=False
+        )
+    console = Console(stderr=not sys.stdout.isatty() and options.quiet)
+    start = time.monotonic()
+    records = []
+    with _progress(console, options.quiet) as say:
+        say("reading data and applying labelling functions")
+        problems = reproduce.load_problems(options.data)
+        for problem in problems:
+            records.append(reproduce.run_metal(problem, config, on_progress=say))
+            # Written after each data set: an interrupted run keeps what it has.
+            _write_json(options.out, {"paper": "Snorkel MeTaL", "results": records})
+    if not options.quiet:
+        for record in records:
+            _print_metal(console, record, reproduce.PUBLISHED, reproduce.summarise_metal(record))
+        console.print(
+            f"{time.monotonic() - start:.0f} s in all; every seed's figures are in {options.out}",
+            markup=False,
+        )
+    return 0
+
+
+def _write_json(path: Path, content: Any) -> None:
+    """Replace a file in one step, so that it is never half-written."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _print_metal(
+    console: Console, record: dict, published: dict[str, float], gains: dict[str, float]
+) -> None:
+    root = record["tasks"][0]
+    table = Table(
+        title=record["data"],
+        caption=(
+            f"Accuracy in % on {record['items']['test']} test items (* the "
+            f"{100 * record['test_coverage']:.1f} % with a vote), mean ± standard deviation over "
+            f"{record['seeds']} seeds. {len(record['tasks'])} tasks, {record['num_leaves']} "
+            f"leaves, {record['num_lfs']} LFs; networks trained on {record['trained_on']} items. "
+            f"Data: {record['note']}."
+        ),
+    )
+    columns = {
+        "tasks": ("all", "mean over tasks"),
+        root: ("all", root),
+        "path": ("all", "path"),
+        "tasks*": ("covered", "mean over tasks"),
+        "path*": ("covered", "path"),
+    }
+    table.add_column("", no_wrap=True)
+    for header in columns:
+        table.add_column(header, justify="right", no_wrap=True)
+    for name, scores in record["rows"].items():
+        cells = []
+        for items, field in columns.values():
+            values = 100 * np.asarray(scores[items][field])
+            spread = f" ±{values.std(ddof=1):4.1f}" if len(values) > 1 else "      "
+            cells.append(f"{values.mean():.1f}{spread}")
+        table.add_row(name, *cells)
+    console.print(table)
+    ours = ", ".join(
+        f"{value:+.1f} over {name.removeprefix('over_supervised_')} hand labels"
+        for name, value in gains.items()
+        if name.startswith("over_supervised")
+    )
+    console.print(
+        f"multi-task network, averaged over tasks: {gains['over_lfs']:+.1f} points over the LFs' "
+        f"majority vote, {ours}; {gains['gap_recovered']:.0f} % of the gap between majority vote "
+        f"and all gold labels recovered. Published, on other data (radiology, news): "
+        f"+{published['over_lfs']} over the LFs, +{published['over_supervised']} over a supervised "
+        "baseline.\n",
+        markup=False,
+        highlight=False,
+    )
