@@ -10,9 +10,19 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from metal_jax import datasets, label_model, labeling, metrics, network, reproduce, task_tree
+    from metal_jax import (
+        checkpoint,
+        datasets,
+        label_model,
+        labeling,
+        metrics,
+        network,
+        reproduce,
+        task_tree,
+    )
 
 __all__ = [
+    "checkpoint",
     "datasets",
     "label_model",
     "labeling",

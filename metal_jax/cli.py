@@ -131,6 +131,7 @@ def _print_metal(
     root = record["tasks"][0]
     table = Table(
         title=record["data"],
+        padding=(0, 0),
         caption=(
             f"Accuracy in % on {record['items']['test']} test items (* the "
             f"{100 * record['test_coverage']:.1f} % with a vote), mean ± standard deviation over "
@@ -146,14 +147,14 @@ def _print_metal(
         "tasks*": ("covered", "mean over tasks"),
         "path*": ("covered", "path"),
     }
-    table.add_column("", no_wrap=True)
+    table.add_column("", min_width=22)
     for header in columns:
         table.add_column(header, justify="right", no_wrap=True)
     for name, scores in record["rows"].items():
         cells = []
         for items, field in columns.values():
             values = 100 * np.asarray(scores[items][field])
-            spread = f" ±{values.std(ddof=1):4.1f}" if len(values) > 1 else "      "
+            spread = f"±{values.std(ddof=1):3.1f}" if len(values) > 1 else "    "
             cells.append(f"{values.mean():.1f}{spread}")
         table.add_row(name, *cells)
     console.print(table)

@@ -12,6 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "metal_jax"
 LAYERS = {
     "_core": 0,
+    "checkpoint": 0,
     "task_tree": 1,
     "metrics": 1,
     "labeling": 2,

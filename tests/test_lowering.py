@@ -5,17 +5,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metal_jax import metrics
 from metal_jax._core.minimise import MinimiseConfig, minimise
 from metal_jax.label_model import (
     ConditionalTables,
     dirichlet_prior,
     e_step,
+    fit,
     log_posterior,
     m_step,
     majority_vote,
     overlap_objective,
     vote_data,
 )
+from metal_jax.label_model._annotators import AnnotatorData, annotator_prior, fit_annotators
+from metal_jax.label_model._detectors import detector_statistics, fit_detectors
+from metal_jax.label_model._mixture import _log_posterior
 from metal_jax.labeling import overlap_counts, used_columns
 from metal_jax.network import (
     BagOfFeatures,
@@ -39,6 +44,47 @@ INPUTS = BagOfFeatures(jnp.zeros((20, 5), jnp.int32), jnp.ones((20, 5)))
 PARAMS = NET.init(jax.random.key(0), INPUTS)
 
 
+COUNTS = np.array([(VOTES[:, j] == u).sum() for j, u in zip(*COLUMNS[:2], strict=True)])
+OVERLAPS = (VOTES[:, COLUMNS.lf] == COLUMNS.symbol).astype(int)
+STATS = detector_statistics(
+    OVERLAPS.T @ OVERLAPS, 20, COLUMNS, COUNTS, np.ones(D), np.ones(4) / 4, TREE
+)
+RESULT = fit(VOTES, TREE)
+ANNOTATORS = AnnotatorData(
+    DATA.votes,
+    DATA.lf_of_column,
+    jnp.ones((D, 3), bool),
+    jnp.ones((D, 3)),
+    jnp.ones((D, 1)),
+    jnp.zeros((20, 3)),
+)
+ANNOTATOR_PRIOR = annotator_prior(
+    COLUMNS, TREE, np.ones(3) / 3, accuracy=0.7, votes=2.0, balance_items=1.0
+)
+
+
+def annotators(data):
+    log_balance = jnp.full(3, -1.1)
+    return fit_annotators(
+        data, ANNOTATOR_PRIOR, log_balance, 1e-4, tree=TREE, max_steps=9, fixed_balance=False
+    )
+
+
+def default_posterior(params):
+    fired = jnp.zeros((20, len(params.detector_columns)))
+    return _log_posterior(params, DATA.votes, fired, DATA.lf_of_column, TREE)
+
+
+def scores(probs):
+    gold = jnp.zeros(20, jnp.int32)
+    return (
+        metrics.expected_accuracy(probs, gold),
+        metrics.expected_calibration_error(probs, gold),
+        metrics.log_loss(probs, gold),
+        metrics.roc_auc_one_vs_rest(probs, gold),
+    )
+
+
 def overlap(mu):
     balance = jnp.ones(3) / 3
     return overlap_objective(mu, jnp.eye(D), balance, 1 - jnp.eye(D), mu * 0, jnp.zeros(D))
@@ -50,6 +96,13 @@ def network_loss(params):
 
 
 KERNELS = {
+    "fit_annotators": (annotators, ANNOTATORS),
+    "fit_detectors": (
+        lambda stats: fit_detectors(stats, num_groups=2, config=MinimiseConfig()),
+        STATS,
+    ),
+    "default_posterior": (default_posterior, RESULT.params),
+    "metrics": (scores, jnp.ones((20, 3)) / 3),
     "overlap_counts": (lambda codes: overlap_counts(codes, 9), jnp.zeros((20, 4), jnp.int32)),
     "overlap_objective": (jax.value_and_grad(overlap), jnp.ones((D, 3))),
     "minimise": (lambda mu: minimise(overlap, mu, MinimiseConfig()), jnp.ones((D, 3))),

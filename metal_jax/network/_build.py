@@ -21,6 +21,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple, Protocol
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -113,6 +114,7 @@ class _Tower(nn.Module):
 
     @nn.compact
     def __call__(self, features: jax.Array, deterministic: bool) -> jax.Array:
+        chex.assert_rank(features, 2)  # what the encoder, perhaps the user's own, handed over
         widths = self.config.widths
         hidden = features
         by_level: list[jax.Array] = []

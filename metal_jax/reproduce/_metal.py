@@ -113,7 +113,11 @@ class _Runner:
         train = self.splits["train"]
         vocabulary = network.fit_vocabulary(_take(bag, train))
         self.inputs = network.select_features(bag, vocabulary)
-        self.encoder = network.embedding_bag(len(vocabulary.ids))
+        encoder = network.embedding_bag(len(vocabulary.ids))
+        # Built once: every row of the table shares the compiled training program.
+        self.network = network.build(self.dataset.tree, encoder)
+        width = max(len(nodes) for nodes in self.dataset.tree.task_nodes)
+        self.single_network = network.build(TaskTree.single(width), encoder)
         self.split_key, self.seed_key = jax.random.split(key)
         covered = (problem.votes[train] >= 0).any(axis=1)
         self.train = train[covered]
@@ -162,9 +166,8 @@ class _Runner:
 
     def multi_task(self, rows: np.ndarray, leaf_probs: np.ndarray, **options: Any) -> np.ndarray:
         """Train the compiled network and predict the test items: float[seeds, b, s]."""
-        net = network.build(self.dataset.tree, self.encoder)
-        params = self.fit(net, rows, leaf_probs, **options)
-        return self.predict(net, params)
+        params = self.fit(self.network, rows, leaf_probs, **options)
+        return self.predict(self.network, params)
 
     def predict(self, net: network.Network, params: Any) -> np.ndarray:
         """Leaf probabilities of the test items for every replica."""
@@ -176,7 +179,7 @@ class _Runner:
         """One network for each task on its own soft labels; the path is their product."""
         tree, config = self.dataset.tree, self.config
         node_probs = np.asarray(node_sum(tree, jnp.asarray(leaf_probs)))
-        width = max(len(nodes) for nodes in tree.task_nodes)
+        width = self.single_network.tree.num_leaves
         targets = np.zeros((tree.num_tasks, len(rows), width), np.float32)
         for t, nodes in enumerate(tree.task_nodes):
             targets[t, :, : len(nodes)] = node_probs[:, nodes.start : nodes.stop]
@@ -184,17 +187,16 @@ class _Runner:
         targets = targets / np.maximum(active, 1e-9)[..., None]
         targets[..., 0] += targets.sum(axis=2) == 0  # weight 0: any distribution will do
         # All tasks and seeds train side by side; a narrower task just never sees its spare labels.
-        net = network.build(TaskTree.single(width), self.encoder)
         repeat = config.num_seeds
         params = self.fit(
-            net,
+            self.single_network,
             rows,
             np.repeat(targets, repeat, axis=0),
             weights=np.repeat(active, repeat, axis=0),
             share=_HELD_OUT,
             num_groups=tree.num_tasks,
         )
-        probs = self.predict(net, params)
+        probs = self.predict(self.single_network, params)
         probs = probs.reshape(tree.num_tasks, repeat, -1, width)
         conditionals = np.concatenate(
             [probs[t, ..., : len(nodes)] for t, nodes in enumerate(tree.task_nodes)], axis=-1
