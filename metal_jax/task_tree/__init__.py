@@ -14,7 +14,8 @@ from metal_jax.task_tree._sums import (
     node_sum,
     path_sum,
 )
-from metal_jax.task_tree._tree import Level, Task, TaskTree
+from metal_jax.task_tree._tasks import Task
+from metal_jax.task_tree._tree import Level, TaskTree
 
 __all__ = [
     "Level",

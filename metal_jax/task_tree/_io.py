@@ -7,7 +7,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from metal_jax.task_tree._tree import Task, TaskTree
+from metal_jax.task_tree._tasks import Task
+from metal_jax.task_tree._tree import TaskTree
 
 
 def read_json(path: str | os.PathLike[str]) -> TaskTree:

@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks.label_models` and what joins it."""
