@@ -5,7 +5,10 @@ Rows, for each data set, all judged on the same test items:
 - supervised network on the first 50, 100, 200, 400 hand-labelled items;
 - the labelling functions by majority vote, and by the label model;
 - one network for each task, and one multi-task network, on the label model's soft labels;
-- the same multi-task network on the gold labels of all training items, as the ceiling.
+- the same multi-task network on the gold labels of all training items, as the ceiling;
+- "+ votes": the multi-task network, one supervised row and the ceiling again, reading the LFs'
+  votes beside the text. An LF is a program that runs on new items too, and where LFs cover
+  everything and read more than a bag of words, the text alone cannot reach the label model.
 
 All networks share encoder, widths and training settings. Early stopping never sees gold beyond a
 row's own: a fifth of its hand labels, or a tenth of the soft-labelled items by their soft labels.
@@ -25,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metal_jax import label_model, metrics, network
+from metal_jax import label_model, labeling, metrics, network
 from metal_jax.datasets import TextDataset
 from metal_jax.reproduce._problems import Problem
 from metal_jax.task_tree import TaskTree, node_sum
@@ -35,6 +38,8 @@ PUBLISHED = {"over_supervised": 11.2, "over_lfs": 9.5}
 
 _HELD_OUT = 0.1
 _SUPERVISED_HELD_OUT = 0.2
+_VOTES_SIZE = 100
+"""Hand labels of the supervised row that reads votes too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +119,12 @@ class _Runner:
         vocabulary = network.fit_vocabulary(_take(bag, train))
         self.inputs = network.select_features(bag, vocabulary)
         encoder = network.embedding_bag(len(vocabulary.ids))
+        columns = labeling.used_columns(problem.votes[train])
+        self.inputs_and_votes = _join_votes(
+            self.inputs, problem.votes, columns, len(vocabulary.ids)
+        )
+        with_votes = network.embedding_bag(len(vocabulary.ids) + columns.num_columns)
+        self.network_of_votes = network.build(self.dataset.tree, with_votes)
         # Built once: every row of the table shares the compiled training program.
         self.network = network.build(self.dataset.tree, encoder)
         width = max(len(nodes) for nodes in self.dataset.tree.task_nodes)
@@ -138,6 +149,7 @@ class _Runner:
         weights: np.ndarray | None = None,
         num_groups: int = 1,
         repeat_to: int = 0,
+        votes: bool = False,
     ) -> Any:
         """Parameters of `num_groups x num_seeds` replicas; targets may differ between groups."""
         fitted, stopped = self.held_out(rows, share)
@@ -149,7 +161,8 @@ class _Runner:
 
         def examples(at: np.ndarray) -> network.Examples:
             weight = None if weights is None else weights[..., at]
-            return network.Examples(_take(self.inputs, rows[at]), leaf_probs[..., at, :], weight)
+            inputs = self.inputs_and_votes if votes else self.inputs
+            return network.Examples(_take(inputs, rows[at]), leaf_probs[..., at, :], weight)
 
         result = network.fit(net, examples(fitted), examples(stopped), self.config.fit, key=keys)
         return result.params
@@ -166,12 +179,13 @@ class _Runner:
 
     def multi_task(self, rows: np.ndarray, leaf_probs: np.ndarray, **options: Any) -> np.ndarray:
         """Train the compiled network and predict the test items: float[seeds, b, s]."""
-        params = self.fit(self.network, rows, leaf_probs, **options)
-        return self.predict(self.network, params)
+        net = self.network_of_votes if options.get("votes") else self.network
+        return self.predict(net, self.fit(net, rows, leaf_probs, **options))
 
     def predict(self, net: network.Network, params: Any) -> np.ndarray:
         """Leaf probabilities of the test items for every replica."""
-        inputs = jax.tree.map(jnp.asarray, _take(self.inputs, self.splits["test"]))
+        inputs = self.inputs_and_votes if net is self.network_of_votes else self.inputs
+        inputs = jax.tree.map(jnp.asarray, _take(inputs, self.splits["test"]))
         predict = jax.jit(jax.vmap(lambda p: network.leaf_log_probs(net, p, inputs)))
         return np.exp(np.asarray(predict(params)))
 
@@ -205,6 +219,22 @@ class _Runner:
         return np.stack([conditionals[..., path].prod(axis=-1) for path in paths], axis=-1)
 
 
+def _join_votes(
+    bag: network.BagOfFeatures, votes: np.ndarray, columns: labeling.Columns, num_features: int
+) -> network.BagOfFeatures:
+    """Votes as further features, of unit length like the text's; silence adds nothing."""
+    codes = np.asarray(labeling.column_ids(votes, columns))
+    cast = np.sort(np.where(codes >= 0, codes, columns.num_columns), axis=1)
+    cast = cast[:, : max(1, int((codes >= 0).sum(axis=1).max()))]
+    exists = cast < columns.num_columns
+    length = np.sqrt(np.maximum(exists.sum(axis=1, keepdims=True), 1))
+    ids = np.where(exists, num_features + cast, 0).astype(np.int32)
+    weights = (exists / length).astype(np.float32)
+    return network.BagOfFeatures(
+        np.concatenate([bag.ids, ids], axis=1), np.concatenate([bag.weights, weights], axis=1)
+    )
+
+
 def _take(inputs: Any, rows: np.ndarray) -> Any:
     return jax.tree.map(lambda x: x[rows], inputs)
 
@@ -235,14 +265,18 @@ def run_metal(
     rows: dict[str, Any] = {}
 
     sizes = [size for size in config.sizes if size <= len(splits["small"])]
-    for size in sizes:
-        say(f"supervised network, {size} labels")
+
+    def supervised(size: int, **options: bool) -> dict:
         labelled = splits["small"][:size]
         gold = gold_leaf_probs(tree, dataset.gold[labelled])
         predictions = runner.multi_task(
-            labelled, gold, share=_SUPERVISED_HELD_OUT, repeat_to=max(sizes)
+            labelled, gold, share=_SUPERVISED_HELD_OUT, repeat_to=max(sizes), **options
         )
-        rows[f"supervised, {size} labels"] = runner.judge(predictions)
+        return runner.judge(predictions)
+
+    for size in sizes:
+        say(f"supervised network, {size} labels")
+        rows[f"supervised, {size} labels"] = supervised(size)
 
     say("label model")
     test_votes = votes[splits["test"]]
@@ -257,13 +291,18 @@ def run_metal(
     if config.single_task:
         say(f"{tree.num_tasks} single-task networks")
         rows["single-task networks"] = runner.judge(runner.single_tasks(runner.train, soft))
-    say("multi-task network")
-    rows["multi-task network"] = runner.judge(
-        runner.multi_task(runner.train, soft, share=_HELD_OUT)
-    )
-    say("multi-task network on all gold labels")
     gold = gold_leaf_probs(tree, dataset.gold[runner.train])
-    rows["all gold labels"] = runner.judge(runner.multi_task(runner.train, gold, share=_HELD_OUT))
+    for suffix, votes_too in (("", False), (" + votes", True)):
+        say(f"multi-task network{suffix}")
+        options = {"share": _HELD_OUT, "votes": votes_too}
+        predictions = runner.multi_task(runner.train, soft, **options)
+        rows[f"multi-task network{suffix}"] = runner.judge(predictions)
+        say(f"multi-task network{suffix} on all gold labels")
+        predictions = runner.multi_task(runner.train, gold, **options)
+        rows[f"all gold labels{suffix}"] = runner.judge(predictions)
+    if _VOTES_SIZE in sizes:
+        say(f"supervised network + votes, {_VOTES_SIZE} labels")
+        rows[f"supervised, {_VOTES_SIZE} + votes"] = supervised(_VOTES_SIZE, votes=True)
     covered = (test_votes >= 0).any(axis=1)
     return {
         "data": dataset.name,
@@ -289,17 +328,23 @@ def summarise_metal(record: dict[str, Any]) -> dict[str, float]:
     Returns:
         Points of accuracy, averaged over tasks on all test items: `"over_lfs"` (multi-task network
         minus majority vote), `"over_supervised_<size>"`, and `"gap_recovered"`, the percentage of
-        the gap between majority vote and the all-gold network that the multi-task network closes.
+        the gap between majority vote and the all-gold network that the multi-task network closes
+        (NaN where all gold labels do not beat the vote); each also with `" + votes"`, both
+        networks reading votes.
     """
 
     def mean(row: str) -> float:
         return 100 * float(np.mean(record["rows"][row]["all"]["mean over tasks"]))
 
-    ours, lfs = mean("multi-task network"), mean("LFs, majority vote")
-    ceiling = mean("all gold labels")
-    gains = {"over_lfs": ours - lfs}
-    for row in record["rows"]:
-        if row.startswith("supervised"):
-            gains[f"over_supervised_{row.split()[1]}"] = ours - mean(row)
-    gains["gap_recovered"] = 100 * (ours - lfs) / (ceiling - lfs) if ceiling > lfs else float("nan")
+    lfs = mean("LFs, majority vote")
+    gains = {}
+    for suffix in ("", " + votes"):
+        ours, ceiling = mean(f"multi-task network{suffix}"), mean(f"all gold labels{suffix}")
+        gains[f"over_lfs{suffix}"] = ours - lfs
+        share = 100 * (ours - lfs) / (ceiling - lfs) if ceiling > lfs else float("nan")
+        gains[f"gap_recovered{suffix}"] = share
+        for row in record["rows"]:
+            if row.startswith("supervised") and row.endswith(suffix or "labels"):
+                size = row.removeprefix("supervised, ").split()[0]
+                gains[f"over_supervised_{size}{suffix}"] = ours - mean(row)
     return gains
