@@ -5,7 +5,8 @@ chunks the host looks at the scores, calls the progress callback, and decides wh
 batch of a step depends on the key and the step's number alone, so the chunk length changes nothing.
 
 Replicas (seeds, or tasks, or both) are a leading axis of the state and, where they differ between
-replicas, of the data; `jax.vmap` trains all of them in one program.
+replicas, of the data; `jax.vmap` trains all of them in one program, and `jax.shard_map` spreads
+them over the devices of a mesh.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, PartitionSpec
 
 Loss = Callable[[Any, Any, jax.Array], jax.Array]
 """`loss(params, batch, key) -> scalar`; the key drives dropout."""
@@ -121,7 +123,7 @@ def batch_indices(
 
 @functools.partial(
     jax.jit,
-    static_argnames=("loss", "score", "optimiser", "batch_size", "num_steps", "data_axes"),
+    static_argnames=("loss", "score", "optimiser", "batch_size", "num_steps", "data_axes", "mesh"),
     donate_argnames=("state",),
 )
 def _chunk(
@@ -134,7 +136,8 @@ def _chunk(
     optimiser: optax.GradientTransformation,
     batch_size: int,
     num_steps: int,
-    data_axes: tuple[Any, ...],
+    data_axes: tuple[Any, Any],
+    mesh: Mesh | None,
 ) -> tuple[TrainState, jax.Array, jax.Array]:
     """`num_steps` steps and an evaluation of every replica."""
 
@@ -169,7 +172,34 @@ def _chunk(
         )
         return state, jnp.mean(losses), value
 
-    return jax.vmap(run, in_axes=(0, *data_axes))(state, data, validation)
+    return _replicate(run, (0, *data_axes), mesh)(state, data, validation)
+
+
+def _replicate(
+    function: Callable[..., Any], in_axes: tuple[Any, ...], mesh: Mesh | None
+) -> Callable[..., Any]:
+    """`function` for every replica: mapped, and spread over the mesh where there is one."""
+    mapped = jax.vmap(function, in_axes=in_axes)
+    if mesh is None:
+        return mapped
+    spread = PartitionSpec(mesh.axis_names[0])
+    specs = jax.tree.map(
+        lambda axis: PartitionSpec() if axis is None else spread,
+        in_axes,
+        is_leaf=lambda axis: axis is None,
+    )
+    return jax.shard_map(mapped, mesh=mesh, in_specs=specs, out_specs=spread, check_vma=False)
+
+
+def _pad_replicas(tree: Any, axes: Any, padding: int) -> Any:
+    """Repeat the last replica of every array that has a replicas' axis."""
+
+    def pad(axis: int | None, part: Any) -> Any:
+        if axis is None:
+            return part
+        return jax.tree.map(lambda x: jnp.concatenate([x, *[x[-1:]] * padding]), part)
+
+    return jax.tree.map(pad, axes, tree, is_leaf=lambda axis: axis is None)
 
 
 def train(
@@ -184,6 +214,7 @@ def train(
     keys: jax.Array,
     *,
     data_axes: tuple[Any, Any] = (None, None),
+    mesh: Mesh | None = None,
     on_progress: Callable[[int, dict[str, np.ndarray]], None] | None = None,
 ) -> TrainResult:
     """Train r replicas at once and keep each one's best parameters.
@@ -200,6 +231,7 @@ def train(
         keys: r typed keys, consumed.
         data_axes: `vmap` axes of `data` and `validation`, as pytrees of hashable containers: None
             where shared by the replicas, 0 where the first axis is the replica's.
+        mesh: one-axis mesh of devices to spread the replicas over; the data is copied to each.
         on_progress: called as `(step, {"train_loss": [r], "valid_score": [r]})` after each chunk.
 
     Returns:
@@ -227,7 +259,11 @@ def train(
             jnp.int32(0),
         )
 
-    state = jax.jit(jax.vmap(start))(keys)
+    num_replicas = len(keys)
+    if mesh is not None and (padding := -num_replicas % mesh.size):
+        keys = _pad_replicas(keys, 0, padding)
+        data, validation = _pad_replicas((data, validation), data_axes, padding)
+    state = jax.jit(_replicate(start, (0,), mesh))(keys)
     losses, scores = [], []
     step = 0
     while step < config.num_steps:
@@ -242,14 +278,17 @@ def train(
             batch_size=batch_size,
             num_steps=num_steps,
             data_axes=data_axes,
+            mesh=mesh,
         )
         step += num_steps
-        losses.append(np.asarray(train_loss))
-        scores.append(np.asarray(valid_score))
+        losses.append(np.asarray(train_loss)[:num_replicas])
+        scores.append(np.asarray(valid_score)[:num_replicas])
         if on_progress is not None:
             on_progress(step, {"train_loss": losses[-1], "valid_score": scores[-1]})
         if config.patience and bool((np.asarray(state.stale) >= config.patience).all()):
             break
-    return TrainResult(
-        state.best_params, np.asarray(state.best_step), step, np.stack(losses), np.stack(scores)
-    )
+    params = state.best_params
+    if mesh is not None:
+        params = jax.tree.map(lambda x: x[:num_replicas], params)
+    best_step = np.asarray(state.best_step)[:num_replicas]
+    return TrainResult(params, best_step, step, np.stack(losses), np.stack(scores))

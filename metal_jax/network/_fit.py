@@ -149,6 +149,7 @@ def fit(
     config: FitConfig = FitConfig(),
     *,
     key: jax.Array,
+    mesh: jax.sharding.Mesh | None = None,
     on_progress: Callable[[int, dict[str, np.ndarray]], None] | None = None,
 ) -> FitResult:
     """Train a network on soft labels, keep the parameters of the lowest validation loss.
@@ -160,6 +161,7 @@ def fit(
             gold.
         config: settings.
         key: one typed key, or r of them to train r replicas at once; consumed.
+        mesh: device mesh with one axis to spread the replicas over; their parameters stay there.
         on_progress: called as `(step, {"train_loss", "valid_score"})` after each chunk of steps.
 
     Returns:
@@ -185,6 +187,7 @@ def fit(
         config.training,
         key if replicated else key[None],
         data_axes=(train_axes, valid_axes),
+        mesh=mesh,
         on_progress=on_progress,
     )
     if replicated:

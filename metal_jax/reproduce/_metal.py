@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metal_jax import label_model, labeling, metrics, network
+from metal_jax._core.sharding import data_mesh
 from metal_jax.datasets import TextDataset
 from metal_jax.reproduce._problems import Problem
 from metal_jax.task_tree import TaskTree, node_sum
@@ -164,7 +165,11 @@ class _Runner:
             inputs = self.inputs_and_votes if votes else self.inputs
             return network.Examples(_take(inputs, rows[at]), leaf_probs[..., at, :], weight)
 
-        result = network.fit(net, examples(fitted), examples(stopped), self.config.fit, key=keys)
+        # Replicas on as many devices as there are, each with the same number or one less.
+        mesh = data_mesh(min(len(keys), jax.device_count()))
+        result = network.fit(
+            net, examples(fitted), examples(stopped), self.config.fit, key=keys, mesh=mesh
+        )
         return result.params
 
     def judge(self, predictions: np.ndarray) -> dict[str, dict[str, list[float]]]:

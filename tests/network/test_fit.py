@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from metal_jax._core.sharding import data_mesh
 from metal_jax.network import (
     Encoder,
     Examples,
@@ -118,6 +119,18 @@ def test_replicas_may_have_labels_and_weights_of_their_own():
         key=keys[1],
     )
     assert_trees_close(jax.tree.map(lambda x: x[1], together.params), alone.params, 1e-4)
+
+
+def test_replicas_spread_over_devices_equal_one_device():
+    keys = jax.random.split(jax.random.key(0), 3)  # on two devices: one of them is padded
+    labels = np.stack([np.roll(EXAMPLES.leaf_probs, i, axis=1) for i in range(3)])
+    examples = EXAMPLES._replace(leaf_probs=labels)
+    mesh = data_mesh(2)
+    spread = fit(NETWORK, examples, VALIDATION, CONFIG, key=keys, mesh=mesh)
+    together = fit(NETWORK, examples, VALIDATION, CONFIG, key=keys)
+    assert_trees_close(spread.params, together.params, 1e-4)
+    np.testing.assert_allclose(spread.valid_loss, together.valid_loss, atol=1e-5)
+    assert spread.best_step.tolist() == together.best_step.tolist()
 
 
 def test_chunk_length_changes_nothing():
