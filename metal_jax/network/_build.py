@@ -19,6 +19,7 @@ Legend: `b` batch, `N` label nodes, `s` leaf states, `T` tasks of a level, `W` w
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple, Protocol
 
 import chex
@@ -156,6 +157,12 @@ def build(tree: TaskTree, encoder: Encoder, config: NetworkConfig = NetworkConfi
         >>> leaf_log_probs(net, params, inputs).shape
         (2, 3)
     """
+    return _build(tree, encoder, config)
+
+
+@functools.lru_cache(maxsize=64)
+def _build(tree: TaskTree, encoder: Encoder, config: NetworkConfig) -> Network:
+    """One network for equal arguments, so that a second fit finds its compiled program."""
     tower = _Tower(tree, config)
 
     def init(key: jax.Array, inputs: Any) -> Any:

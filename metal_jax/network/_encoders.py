@@ -9,6 +9,7 @@ Legend: `n` items, `b` batch, `l` features of an item (padded), `v` features kep
 
 from __future__ import annotations
 
+import functools
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -99,6 +100,12 @@ def embedding_bag(num_features: int, width: int = 64, *, dropout: float = 0.3) -
     Returns:
         An encoder of `BagOfFeatures`.
     """
+    return _embedding_bag(num_features, width, dropout)
+
+
+@functools.lru_cache(maxsize=64)
+def _embedding_bag(num_features: int, width: int, dropout: float) -> Encoder:
+    """One encoder for equal settings, so that `build` finds its network again."""
     return from_module(_EmbeddingBag(num_features, width, dropout))
 
 

@@ -9,6 +9,7 @@ from metal_jax.network import (
     Encoder,
     NetworkConfig,
     build,
+    embedding_bag,
     leaf_log_probs,
     node_log_probs,
 )
@@ -99,3 +100,9 @@ def test_jit_equals_eager():
 def test_bad_configs(settings, message):
     with pytest.raises(ValueError, match=message):
         NetworkConfig(**settings)
+
+
+def test_equal_arguments_give_the_same_network():
+    # jax.jit knows functions by identity: this is what keeps a second fit from compiling again.
+    assert build(TREE, embedding_bag(16)) is build(TREE, embedding_bag(16))
+    assert build(TREE, embedding_bag(16)) is not build(TREE, embedding_bag(17))
