@@ -12,6 +12,7 @@ from metal_jax.labeling._convert import (
     read_wrench,
     to_metal,
 )
+from metal_jax.labeling._files import VoteFile, read_gold, read_votes
 from metal_jax.labeling._functions import (
     ABSTAIN,
     NOT_ASKED,
@@ -43,6 +44,7 @@ __all__ = [
     "NamedVotes",
     "OverlapStatistics",
     "SyntheticVotes",
+    "VoteFile",
     "WrenchSplit",
     "apply",
     "column_ids",
@@ -60,6 +62,8 @@ __all__ = [
     "overlap_counts",
     "overlap_statistics",
     "overlap_statistics_of_batches",
+    "read_gold",
+    "read_votes",
     "read_wrench",
     "regex_lf",
     "summarise_lfs",

@@ -1,17 +1,11 @@
-"""The command line, `metal-jax`: argument parsing, progress and tables; no mathematics.
-
-Exit status: 0 done, 1 failed, 2 bad input (one line says what).
-"""
+"""`metal-jax reproduce`: rerun a paper's table."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,73 +13,37 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-import metal_jax
+from metal_jax.cli._common import progress, write_json
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        arguments: without the program's name; `sys.argv` by default.
-
-    Returns:
-        The exit status.
-    """
-    options = _parser().parse_args(arguments)
-    try:
-        return options.run(options)
-    except (ValueError, OSError) as error:
-        if options.debug:
-            raise
-        print(f"metal-jax: {error} (--debug shows where)", file=sys.stderr)  # noqa: T201
-        return 2
-    except KeyboardInterrupt:
-        print("metal-jax: interrupted", file=sys.stderr)  # noqa: T201
-        return 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="metal-jax", description=metal_jax.__doc__)
-    parser.add_argument("--version", action="version", version=metal_jax.__version__)
-    commands = parser.add_subparsers(title="commands", required=True)
-
-    reproduce = commands.add_parser("reproduce", help="rerun a paper's table")
-    papers = reproduce.add_subparsers(title="papers", required=True)
+def add_command(commands: Any) -> None:
+    """Add the command to the parser's sub-commands."""
+    reproduce = commands.add_parser(
+        "reproduce", help="rerun a paper's table", description="Rerun a paper's table."
+    )
+    papers = reproduce.add_subparsers(title="papers", required=True, metavar="PAPER")
     metal = papers.add_parser(
         "metal",
         help="Snorkel MeTaL: supervised, LFs, label model, single- and multi-task networks",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Snorkel MeTaL: supervised, LFs, label model, single- and multi-task networks.",
     )
     metal.add_argument("--data", type=Path, help="folder of real data; adds OpenI and TREC")
-    metal.add_argument("--out", type=Path, default=Path("results.json"), help="where to write")
-    metal.add_argument("--seeds", type=int, default=5, help="networks trained for each row")
-    metal.add_argument("--seed", type=int, default=0, help="of the random numbers")
+    metal.add_argument(
+        "--out",
+        type=Path,
+        default=Path("results.json"),
+        help="where to write (default: results.json)",
+    )
+    metal.add_argument(
+        "--seeds", type=int, default=5, help="networks trained for each row (default: 5)"
+    )
+    metal.add_argument("--seed", type=int, default=0, help="of the random numbers (default: 0)")
     metal.add_argument(
         "--quick", action="store_true", help="2 seeds, two sizes, no single-task networks"
     )
     metal.add_argument("--quiet", action="store_true", help="no progress, no table")
     metal.add_argument("--debug", action="store_true", help="show tracebacks")
     metal.set_defaults(run=_reproduce_metal)
-    return parser
-
-
-@contextlib.contextmanager
-def _progress(console: Console, quiet: bool) -> Iterator[Any]:
-    """A status line with the step and the time since the start; on a terminal, animated."""
-    if quiet:
-        yield lambda step: None
-        return
-    start = time.monotonic()
-    with console.status("starting") as status:
-
-        def say(step: str) -> None:
-            text = f"[{time.monotonic() - start:5.0f} s] {step}"
-            if console.is_terminal:
-                status.update(text)
-            else:
-                console.print(text, markup=False, highlight=False)
-
-        yield say
 
 
 def _reproduce_metal(options: argparse.Namespace) -> int:
@@ -101,13 +59,13 @@ def _reproduce_metal(options: argparse.Namespace) -> int:
     console = Console(stderr=not sys.stdout.isatty() and options.quiet)
     start = time.monotonic()
     records = []
-    with _progress(console, options.quiet) as say:
+    with progress(console, options.quiet) as say:
         say("reading data and applying labelling functions")
         problems = reproduce.load_problems(options.data)
         for problem in problems:
             records.append(reproduce.run_metal(problem, config, on_progress=say))
             # Written after each data set: an interrupted run keeps what it has.
-            _write_json(options.out, {"paper": "Snorkel MeTaL", "results": records})
+            write_json(options.out, {"paper": "Snorkel MeTaL", "results": records})
     if not options.quiet:
         for record in records:
             _print_metal(console, record, reproduce.PUBLISHED, reproduce.summarise_metal(record))
@@ -116,13 +74,6 @@ def _reproduce_metal(options: argparse.Namespace) -> int:
             markup=False,
         )
     return 0
-
-
-def _write_json(path: Path, content: Any) -> None:
-    """Replace a file in one step, so that it is never half-written."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
 
 
 def _print_metal(

@@ -1,0 +1,75 @@
+"""Lines of votes and labels: delimited text with a header, and label texts as node ids."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+from metal_jax.task_tree import TaskTree
+
+_COLUMNS = {
+    "item": ("item", "task"),
+    "worker": ("worker", "annotator", "lf"),
+    "label": ("label", "vote"),
+}
+
+
+def read_lines(path: Path, columns: tuple[str, ...]) -> list[tuple[int, tuple[str, ...]]]:
+    """Line number and the wanted cells, stripped and not blank."""
+    # strict: an unclosed quote is an error rather than one cell with the rest of the file.
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
+        header = [name.strip().lower() for name in next(reader, [])]
+        places = []
+        for column in columns:
+            found = [i for i, name in enumerate(header) if name in _COLUMNS[column]]
+            if len(found) != 1:
+                raise ValueError(
+                    f"line 1: expected the columns {', '.join(columns)}, got {', '.join(header)}"
+                )
+            places += found
+        lines = []
+        for cells in reader:
+            if not cells:  # a blank line
+                continue
+            if len(cells) != len(header):
+                raise ValueError(
+                    f"line {reader.line_num}: {len(cells)} cells, the header has {len(header)}"
+                )
+            chosen = tuple(cells[place].strip() for place in places)
+            for column, cell in zip(columns, chosen, strict=True):
+                if not cell or (column == "label" and cell.lower() == "nan"):
+                    raise ValueError(
+                        f"line {reader.line_num}: the {column} is {cell or 'blank'}; leave out "
+                        "lines without a label"
+                    )
+            lines.append((reader.line_num, chosen))
+    if not lines:
+        raise ValueError("no lines beneath the header")
+    return lines
+
+
+class LabelNodes:
+    """Node ids of label texts: a name that is unique in the tree, "task=label", or a node id."""
+
+    def __init__(self, tree: TaskTree) -> None:
+        self.num_nodes = tree.num_nodes
+        self.by_text: dict[str, list[int]] = {}
+        for node, (task, label) in enumerate(tree.node_names):
+            for text in (label, f"{task}={label}"):
+                self.by_text.setdefault(text, []).append(node)
+
+    def __call__(self, line: int, text: str) -> int:
+        nodes = self.by_text.get(text, [])
+        if len(nodes) > 1:
+            raise ValueError(
+                f"line {line}: label {text!r} occurs in several tasks; write task=label"
+            )
+        if nodes:
+            return nodes[0]
+        if re.fullmatch(r"\d{1,9}", text) and int(text) < self.num_nodes:
+            return int(text)
+        some = [label for label in self.by_text if "=" not in label][:10]
+        hint = "leave out lines without a label" if text == "-1" else f"known: {', '.join(some)}"
+        raise ValueError(f"line {line}: unknown label {text!r}; {hint}")
