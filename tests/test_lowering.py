@@ -1,5 +1,7 @@
 """Every public kernel lowers for cpu, cuda and tpu."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +22,8 @@ from metal_jax.label_model import (
 )
 from metal_jax.label_model._annotators import AnnotatorData, annotator_prior, fit_annotators
 from metal_jax.label_model._detectors import detector_statistics, fit_detectors
-from metal_jax.label_model._mixture import _log_posterior
+from metal_jax.label_model._mixture_params import _log_posterior
+from metal_jax.label_model._relations import relation_incidence
 from metal_jax.labeling import overlap_counts, used_columns
 from metal_jax.network import (
     BagOfFeatures,
@@ -57,10 +60,12 @@ ANNOTATORS = AnnotatorData(
     jnp.ones((D, 3)),
     jnp.ones((D, 1)),
     jnp.zeros((20, 3)),
+    jnp.ones((20, 1)),
 )
 ANNOTATOR_PRIOR = annotator_prior(
-    COLUMNS, TREE, np.ones(3) / 3, accuracy=0.7, votes=2.0, balance_items=1.0
+    COLUMNS, TREE, np.ones(3) / 3, accuracy=np.full(4, 0.7), votes=2.0, balance_items=1.0
 )
+RELATIONS = relation_incidence(VOTES, COLUMNS, TREE)
 
 
 def annotators(data):
@@ -72,7 +77,12 @@ def annotators(data):
 
 def default_posterior(params):
     fired = jnp.zeros((20, len(params.detector_columns)))
-    return _log_posterior(params, DATA.votes, fired, DATA.lf_of_column, TREE)
+    return _log_posterior(params, DATA.votes, jnp.ones((20, 1)), fired, DATA.lf_of_column, TREE)
+
+
+def relation_products(votes):
+    operator = dataclasses.replace(RELATIONS, votes=votes)
+    return operator.apply(operator.transpose_apply(jnp.ones((20, 3))))
 
 
 def scores(probs):
@@ -102,6 +112,7 @@ KERNELS = {
         STATS,
     ),
     "default_posterior": (default_posterior, RESULT.params),
+    "relations": (relation_products, RELATIONS.votes),
     "metrics": (scores, jnp.ones((20, 3)) / 3),
     "overlap_counts": (lambda codes: overlap_counts(codes, 9), jnp.zeros((20, 4), jnp.int32)),
     "overlap_objective": (jax.value_and_grad(overlap), jnp.ones((D, 3))),

@@ -15,7 +15,8 @@ from metal_jax.label_model._dawid_skene import (
 from metal_jax.label_model._incidence import DenseIncidence, Incidence, SparseIncidence, incidence
 from metal_jax.label_model._kinds import annotator_probability
 from metal_jax.label_model._majority import majority_vote
-from metal_jax.label_model._mixture import MixtureConfig, MixtureParams, fit
+from metal_jax.label_model._mixture import MixtureConfig, fit
+from metal_jax.label_model._mixture_params import MixtureParams
 from metal_jax.label_model._overlap import (
     OverlapConfig,
     fit_overlap,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metal_jax.label_model._incidence import Incidence
+from metal_jax.label_model._relations import RelationIncidence
 from metal_jax.label_model._tables import column_root_mask
 from metal_jax.labeling import Columns
 from metal_jax.task_tree import TaskTree, log_normalise_roots
@@ -25,31 +26,39 @@ class AnnotatorPrior(NamedTuple):
         vote: float[d, s], for the used columns; 0 on the leaves of other roots.
         other: float[m, s], for labels of the same tasks that the LF never used.
         balance: float[s], in items.
+        pooled: float[], for tied tables the strength, in votes for each leaf, with which an LF's
+            entries at one leaf are drawn to its entries at all leaves together; None for none.
     """
 
     vote: jax.Array
     other: jax.Array
     balance: jax.Array
+    pooled: jax.Array | None = None
 
 
 class AnnotatorData(NamedTuple):
-    """What the fit sees.
+    """What the fit sees; with tied tables a column is an (LF, relation) pair, see `_relations`.
 
     Attributes:
         votes: the indicator matrix [n, d].
         lf: int32[d], the LF of each column.
-        own_root: bool[d, s], leaves of the root that the column votes on.
+        own_root: bool[d, s], leaves of the root that the column votes on; tied, leaves to which
+            the LF uses nodes in this relation.
         covered: float[d, s], leaves beneath the column's node.
         weight: float[d, 1], probability that the column's LF is an annotator.
-        offset: float[n, s], the detectors' score.
+        offset: float[n, s], the detectors' score; -inf on leaves that gold rules out.
+        item_weights: float[n, 1], how often each item counts.
+        known: bool[n, s], leaves of the roots on which the item has gold; None without any.
     """
 
-    votes: Incidence
+    votes: Incidence | RelationIncidence
     lf: jax.Array
     own_root: jax.Array
     covered: jax.Array
     weight: jax.Array
     offset: jax.Array
+    item_weights: jax.Array
+    known: jax.Array | None = None
 
 
 def annotator_prior(
@@ -57,7 +66,7 @@ def annotator_prior(
     tree: TaskTree,
     class_balance: np.ndarray,
     *,
-    accuracy: float,
+    accuracy: np.ndarray,
     votes: float,
     balance_items: float,
 ) -> AnnotatorPrior:
@@ -67,7 +76,7 @@ def annotator_prior(
         columns: the used columns.
         tree: the task tree.
         class_balance: float[s], centre of the prior on the balance.
-        accuracy: probability of a vote for a node above or at the truth.
+        accuracy: float[m], probability of a vote for a node above or at the truth.
         votes: pseudo-votes of each LF for each leaf.
         balance_items: pseudo-items for each leaf, on average.
 
@@ -86,6 +95,7 @@ def annotator_prior(
     own = task_root[:, None] == leaf_root
     num_right = on_task @ (active & own).astype(float)
     num_wrong = on_task @ ((size[:, None] - active) * own).astype(float)
+    accuracy = accuracy[:, None]
     right = np.where(num_wrong > 0, accuracy, 1.0) / np.maximum(num_right, 1)
     wrong = np.where(num_right > 0, 1 - accuracy, 1.0) / np.maximum(num_wrong, 1)
     covered = tree.covers[columns.symbol]
@@ -100,6 +110,45 @@ def annotator_prior(
         jnp.asarray(votes * mean, dtype),
         jnp.asarray(votes * np.maximum(in_root - used, 0), dtype),
         jnp.asarray(balance_items * num_leaves * class_balance, dtype),
+    )
+
+
+def relation_prior(
+    mass: np.ndarray,
+    class_balance: np.ndarray,
+    tree: TaskTree,
+    *,
+    accuracy: np.ndarray,
+    votes: float,
+    pooled: float,
+    balance_items: float,
+) -> AnnotatorPrior:
+    """As `annotator_prior`, for tied tables: errors part from the true path at any depth alike.
+
+    Args:
+        mass: float[m, R, s] from `relation_mass`.
+        class_balance: float[s].
+        tree: the task tree.
+        accuracy: float[m].
+        votes: pseudo-votes of each LF, here for all leaves together.
+        pooled: strength of the pull to the LF's pooled table, in votes for each leaf.
+        balance_items: pseudo-items for each leaf, on average.
+
+    Returns:
+        The pseudo-counts, in the default float dtype.
+    """
+    m, num_relations, s = mass.shape
+    wrong = (mass[:, :-1] > 0).any(axis=2)
+    wrong = wrong * ((1 - accuracy) / np.maximum(wrong.sum(axis=1), 1))[:, None]
+    mean = np.concatenate([wrong, accuracy[:, None]], axis=1).reshape(-1, 1)
+    dtype = jnp.result_type(float)
+    leaf_root = tree.node_root[tree.leaf_nodes]
+    num_leaves = np.array([span.stop - span.start for span in tree.root_leaves])[leaf_root]
+    return AnnotatorPrior(
+        jnp.asarray(votes * np.broadcast_to(mean, (m * num_relations, s)), dtype),
+        jnp.zeros((m, s), dtype),
+        jnp.asarray(balance_items * num_leaves * class_balance, dtype),
+        jnp.asarray(pooled, dtype),
     )
 
 
@@ -152,13 +201,23 @@ def fit_annotators(
     dtype = data.offset.dtype
     leaf_root = tree.node_root[tree.leaf_nodes]
     roots = np.asarray([span.start for span in tree.root_leaves])
-    in_root = data.own_root[:, roots].astype(dtype)  # [d, roots]
-    num_votes = data.votes.apply(in_root)
-    annotated = data.votes.apply(data.weight * in_root) / jnp.maximum(num_votes, 1)
+    exists = data.own_root.astype(dtype)
+    num_votes = data.votes.apply(exists)[:, roots]
+    annotated = data.votes.apply(data.weight * exists)[:, roots] / jnp.maximum(num_votes, 1)
     balance_weight = (annotated**3)[:, leaf_root]
+    if data.known is not None:
+        balance_weight = jnp.where(data.known, 1, balance_weight)
+    balance_weight = balance_weight * data.item_weights
+
+    def pooled(counts: jax.Array, strength: jax.Array) -> jax.Array:
+        everywhere = jnp.sum(counts + prior.vote / counts.shape[1], axis=1, keepdims=True)
+        centre = everywhere * data.own_root
+        total = jax.ops.segment_sum(centre, data.lf, m)[data.lf]
+        return strength * centre / jnp.where(total > 0, total, 1)
 
     def tables(counts: jax.Array) -> jax.Array:
-        counts = counts * data.own_root + prior.vote
+        counts = counts * data.own_root
+        counts = counts + (prior.vote if prior.pooled is None else pooled(counts, prior.pooled))
         total = jax.ops.segment_sum(counts, data.lf, m) + prior.other
         share = counts / jnp.where(data.own_root, total[data.lf], 1)
         return jnp.log(jnp.where(data.own_root, share, 1))
@@ -166,11 +225,15 @@ def fit_annotators(
     def expect(log_vote: jax.Array, log_prior: jax.Array) -> tuple[jax.Array, jax.Array]:
         score = data.votes.apply(data.weight * log_vote) + data.offset + log_prior
         log_q = log_normalise_roots(tree, score)
-        return log_q, jnp.sum((score - log_q)[:, roots])
+        # The normaliser, read off the likeliest leaf of each root: others may be ruled out.
+        best = [span.start + jnp.argmax(log_q[:, span], axis=1) for span in tree.root_leaves]
+        at = jnp.stack(best, axis=1)
+        evidence = jnp.take_along_axis(score, at, 1) - jnp.take_along_axis(log_q, at, 1)
+        return log_q, jnp.sum(evidence * data.item_weights)
 
     def body(state: AnnotatorState) -> AnnotatorState:
         q = jnp.exp(state.log_q)
-        log_vote = tables(data.votes.transpose_apply(q))
+        log_vote = tables(data.votes.transpose_apply(q * data.item_weights))
         log_prior = log_balance
         if not fixed_balance:
             mass = jnp.sum(balance_weight * q, axis=0) + prior.balance
@@ -193,7 +256,7 @@ def fit_annotators(
 
 def _residual_correlation(data: AnnotatorData, state: AnnotatorState, m: int) -> jax.Array:
     """Correlation within items of "this vote is right" beyond what the tables say; float[]."""
-    q = jnp.exp(state.log_q)
+    q = jnp.exp(state.log_q) * data.item_weights
     right = jnp.exp(state.log_vote) * data.covered
     right = jax.ops.segment_sum(right, data.lf, m)[data.lf]
     residual = data.weight * (data.covered - right)

@@ -22,7 +22,9 @@ keyword LFs are weak evidence when there are many classes. Priors:
     N\Bigl(\log \frac{10\, p_u}{(1 - p_u) \sqrt{r_j}},\ 1\Bigr), \qquad \delta \sim N(0, 0.1^2),
 
 so that rarer patterns are more precise to begin with. MAP by L-BFGS; O(e^2) an iteration for e
-columns, whatever the number of items and leaves.
+columns, whatever the number of items and leaves. Gold labels add a binomial term
+:math:`g^+_c \log \pi_c + g^-_c \log(1 - \pi_c)`; a prior accuracy given by the user takes the place
+of the centre above.
 
 Legend: `e` columns of detectors, `s` leaf states.
 """
@@ -61,7 +63,9 @@ class DetectorStatistics(NamedTuple):
         shared_mass: float[e, e], class balance of what two columns' nodes have in common.
         weight: float[e, e], weight of each pair: 0 within an LF and between roots.
         group: int32[e], the root label above the column's node.
-        num_items: float[], n.
+        num_items: float[], n, or the items' total weight.
+        right_wrong: float[2, e], items with gold on which the column was right, and wrong.
+        trust: float[e], precision where the user's prior puts it; NaN where it is left to ours.
     """
 
     overlaps: jax.Array
@@ -72,6 +76,8 @@ class DetectorStatistics(NamedTuple):
     weight: jax.Array
     group: jax.Array
     num_items: jax.Array
+    right_wrong: jax.Array
+    trust: jax.Array
 
 
 class Detectors(NamedTuple):
@@ -91,23 +97,28 @@ class Detectors(NamedTuple):
 
 def detector_statistics(
     overlaps: np.ndarray,
-    num_items: int,
+    num_items: float,
     columns: Columns,
     lf_counts: np.ndarray,
     detector: np.ndarray,
     node_mass: np.ndarray,
     tree: TaskTree,
+    *,
+    right_wrong: np.ndarray | None = None,
+    trust: np.ndarray | None = None,
 ) -> DetectorStatistics:
     """Gather the pair model's input on the host.
 
     Args:
-        overlaps: int[e, e], co-firing counts of the columns.
-        num_items: n.
+        overlaps: float[e, e], co-firing counts of the columns.
+        num_items: n, or the items' total weight.
         columns: the e columns.
         lf_counts: float[e], number of votes of each column's LF.
         detector: float[e], probability that the column's LF is a detector.
         node_mass: float[N], class balance summed over the leaves beneath each node.
         tree: the task tree.
+        right_wrong: float[2, e], gold counts; zeros by default.
+        trust: float[e], the user's prior precisions, NaN = none; none by default.
 
     Returns:
         The statistics, in the default float dtype.
@@ -131,6 +142,10 @@ def detector_statistics(
         weight=jnp.asarray(np.outer(detector, detector) * other_lf * same_root, dtype),
         group=jnp.asarray(top),
         num_items=jnp.asarray(num_items, dtype),
+        right_wrong=jnp.asarray(
+            np.zeros((2, len(mass))) if right_wrong is None else right_wrong, dtype
+        ),
+        trust=jnp.asarray(np.full(len(mass), np.nan) if trust is None else trust, dtype),
     )
 
 
@@ -194,6 +209,8 @@ def fit_detectors(
     high = jnp.minimum(jnp.maximum(high, _MIN_LIFT * stats.mass), 1)
     odds = _PRIOR_ODDS * stats.mass / jnp.where(stats.mass < 1, 1 - stats.mass, 1)
     centre = jnp.log(odds) - jnp.log(stats.lf_rate) / 2
+    trusted = jnp.clip((stats.trust - low) / (high - low), 0.01, 0.99)
+    centre = jnp.where(jnp.isnan(trusted), centre, jax.scipy.special.logit(trusted))
     first, second = stats.group[:, None], stats.group
     pair = (jnp.minimum(first, second), jnp.maximum(first, second))
 
@@ -208,6 +225,9 @@ def fit_detectors(
         mean = jnp.maximum(mean * jnp.exp(_SHIFT_SD * shift[pair]), 1e-12)
         log_likelihood = _log_pair_likelihood(stats.overlaps, mean, log_coefficients)
         fit = jnp.sum(stats.weight * log_likelihood) / 2  # each pair stands twice
+        right, wrong = stats.right_wrong
+        precision = jnp.clip(precision_of(deviation), 1e-6, 1 - 1e-6)
+        fit += jnp.sum(right * jnp.log(precision) + wrong * jnp.log1p(-precision))
         return -fit + jnp.sum(deviation**2) / 2 + jnp.sum(shift**2) / 2
 
     dtype = stats.rate.dtype

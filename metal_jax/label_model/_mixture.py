@@ -33,7 +33,6 @@ leaf states, `N` label nodes.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import NamedTuple
 
 import jax
@@ -41,16 +40,34 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from metal_jax._core.checks import check_shape
 from metal_jax._core.minimise import STATUS, MinimiseConfig, MinimiseResult
-from metal_jax.label_model._annotators import AnnotatorData, annotator_prior, fit_annotators
+from metal_jax.label_model._annotators import (
+    AnnotatorData,
+    AnnotatorPrior,
+    annotator_prior,
+    fit_annotators,
+    relation_prior,
+)
 from metal_jax.label_model._class_balance import checked_class_balance
 from metal_jax.label_model._detectors import detector_statistics, fit_detectors
-from metal_jax.label_model._incidence import Incidence, incidence
+from metal_jax.label_model._gold import checked_item_weights, gold_mask
+from metal_jax.label_model._incidence import Incidence
 from metal_jax.label_model._kinds import annotator_probability
+from metal_jax.label_model._mixture_params import MixtureParams, detector_score, fired_matrix
+from metal_jax.label_model._relations import (
+    relation_incidence,
+    relation_mass,
+)
 from metal_jax.label_model._result import FitResult
 from metal_jax.label_model._tables import column_root_mask
-from metal_jax.labeling import Columns, column_ids, overlap_counts, used_columns, validate
-from metal_jax.task_tree import TaskTree, log_normalise_roots, node_sum
+from metal_jax.label_model._votes import (
+    checked_votes,
+    vote_columns,
+    vote_incidence,
+)
+from metal_jax.labeling import Columns
+from metal_jax.task_tree import TaskTree, node_sum
 
 _ANNOTATOR = 0.99  # above this an LF's detector score is too small to matter, and left out
 
@@ -63,6 +80,10 @@ class MixtureConfig:
         prior_accuracy: centre of the prior on annotators' tables.
         prior_votes: its strength, in votes for each leaf.
         balance_items: strength of the prior on the class balance, in items for each leaf.
+        max_table: most entries of the annotators' full tables, (LF, node) pairs x leaves; beyond
+            it, in large trees, they are tied (`_relations`).
+        pooled_votes: in tied tables, how strongly an LF's entries at one leaf are drawn to those
+            at all leaves together, in votes.
         correlation_scale: multiplier of the residual correlation; 0 leaves posteriors as sharp as
             the model makes them.
         max_steps: most EM iterations.
@@ -73,96 +94,12 @@ class MixtureConfig:
     prior_accuracy: float = 0.7
     prior_votes: float = 2.0
     balance_items: float = 50.0
+    max_table: int = 2**22
+    pooled_votes: float = 10.0
     correlation_scale: float = 9.0
     max_steps: int = 200
     tolerance: float = 1e-4
     minimise: MinimiseConfig = MinimiseConfig(max_steps=150)
-
-
-class MixtureParams(NamedTuple):
-    """Parameters of the default model.
-
-    Attributes:
-        log_prior: float[s], log class balance.
-        annotator: float[m], probability that the LF is an annotator.
-        log_vote: float[d, s], annotators' log tables, not yet weighted by `annotator`.
-        detector_columns: int32[e], columns with a detector score.
-        log_lift: float[e, s], `log P(leaf | vote) / P(leaf)`, not yet weighted.
-        copies: float[e, e], how far one column repeats another.
-        correlation: float[], intra-item correlation of annotators' errors.
-        precision: float[d], `P(truth lies under the node | vote)`.
-        rate: float[d], share of items with this vote.
-    """
-
-    log_prior: jax.Array
-    annotator: jax.Array
-    log_vote: jax.Array
-    detector_columns: jax.Array
-    log_lift: jax.Array
-    copies: jax.Array
-    correlation: jax.Array
-    precision: jax.Array
-    rate: jax.Array
-
-    def log_posterior(self, votes: ArrayLike, columns: Columns, tree: TaskTree) -> jax.Array:
-        """float[n, s] log-posterior over leaf states."""
-        operator, fired = _operators(self, votes, columns)
-        return _log_posterior(self, operator, fired, jnp.asarray(columns.lf), tree)
-
-    def contributions(
-        self, votes: ArrayLike, columns: Columns, tree: TaskTree
-    ) -> tuple[jax.Array, jax.Array]:
-        """The prior's and each LF's share in the log-posterior: float[n, s], float[n, m, s]."""
-        operator, fired = _operators(self, votes, columns)
-        lf = jnp.asarray(columns.lf)
-        codes = column_ids(votes, columns)
-        position = (
-            jnp.full(columns.num_columns, -1)
-            .at[self.detector_columns]
-            .set(jnp.arange(len(self.detector_columns)))
-        )
-        weight = self.annotator[lf][:, None]
-        pushes = (weight * self.log_vote)[codes]
-        if len(self.detector_columns):
-            counted = 1 / (1 + fired @ self.copies)
-            at = position[codes]
-            share = jnp.take_along_axis(counted, jnp.maximum(at, 0), axis=1)
-            lift = (1 - weight[self.detector_columns]) * self.log_lift
-            pushes = pushes + jnp.where((at >= 0)[..., None], share[..., None] * lift[at], 0)
-        pushes = jnp.where((codes >= 0)[..., None], pushes, 0)
-        temperature = _temperature(self, operator.apply(weight))
-        return self.log_prior / temperature, pushes / temperature[..., None]
-
-    def lf_accuracy(self, columns: Columns, tree: TaskTree) -> jax.Array:
-        """float[m], probability that an LF's vote covers the truth; NaN without votes."""
-        lf, m = jnp.asarray(columns.lf), columns.num_lfs
-        right = jax.ops.segment_sum(self.precision * self.rate, lf, m)
-        return right / jax.ops.segment_sum(self.rate, lf, m)
-
-
-@functools.partial(jax.jit, static_argnames="tree")
-def _log_posterior(
-    params: MixtureParams, operator: Incidence, fired: jax.Array, lf: jax.Array, tree: TaskTree
-) -> jax.Array:
-    """The posterior of the module's text; `fired` float[n, e] are the detectors' votes."""
-    weight = params.annotator[lf][:, None]
-    score = params.log_prior + operator.apply(weight * params.log_vote)
-    score = score + _detector_score(params, fired, lf)
-    depth = operator.apply(weight)
-    return log_normalise_roots(tree, score / _temperature(params, depth))
-
-
-def _temperature(params: MixtureParams, depth: jax.Array) -> jax.Array:
-    return 1 + params.correlation * jnp.maximum(depth - 1, 0)
-
-
-def _detector_score(params: MixtureParams, fired: jax.Array, lf: jax.Array) -> jax.Array:
-    """float[n, s], copies discounted."""
-    precision = jax.lax.Precision.HIGHEST
-    counted = fired / (1 + jnp.matmul(fired, params.copies, precision=precision))
-    detector = 1 - params.annotator[lf[params.detector_columns]]
-    lift = detector[:, None] * params.log_lift
-    return jnp.matmul(counted, lift, precision=precision)
 
 
 def fit(
@@ -170,23 +107,35 @@ def fit(
     tree: TaskTree,
     class_balance: ArrayLike | None = None,
     config: MixtureConfig = MixtureConfig(),
+    *,
+    gold: ArrayLike | None = None,
+    item_weights: ArrayLike | None = None,
+    accuracy: ArrayLike | None = None,
 ) -> FitResult:
-    """Fit the default label model. No gold label enters, and nothing needs setting.
+    """Fit the default label model. No gold label is needed, and nothing needs setting.
 
     Deterministic: no key is needed, the model starts at its prior.
 
     Args:
-        votes: int[n, m] node ids, -1 = abstain, -2 = never asked (the model treats both alike).
+        votes: int[n, m] node ids, -1 = abstain, -2 = never asked (the model treats both alike), or
+            soft votes float[n, m, N], see `checked_votes`.
         tree: the task tree.
         class_balance: float[s], kept fixed if given. Otherwise every label of a task is a priori
-            equally likely, detectors leave it at that, and annotators' votes update it.
+            equally likely, detectors leave it at that, and annotators' votes and gold update it.
         config: settings.
+        gold: int[n] node ids, -1 = unknown, the truth for some items, drawn like the rest; see
+            `gold_mask`. It enters the likelihood of the annotators' tables, the detectors'
+            precisions and the class balance. `posterior(..., gold=)` imposes it on the labels.
+        item_weights: float[n], how often each item counts.
+        accuracy: float[m], prior accuracy of each LF where you trust some more than others; NaN
+            where you do not know.
 
     Returns:
         The fit; `objective_trace` is the log-likelihood of the annotators' votes over EM.
 
     Raises:
-        ValueError: as `labeling.validate`, all abstains, or a bad class balance.
+        ValueError: as `labeling.validate`, all abstains, a bad class balance, gold, weights or
+            accuracies.
 
     Example:
         >>> from metal_jax.label_model import posterior
@@ -195,35 +144,30 @@ def fit(
         >>> posterior(result, votes[:4]).argmax(1).tolist()
         [0, 1, 0, 1]
     """
-    matrix = validate(votes, tree)
-    columns = used_columns(matrix)
+    matrix = checked_votes(votes, tree)
+    columns = vote_columns(matrix)
     if not columns.num_columns:
         raise ValueError("votes: every LF abstains on every item; there is nothing to fit")
-    dtype = jnp.result_type(float)
+    n, dtype = len(matrix), jnp.result_type(float)
+    weights = np.ones(n) if item_weights is None else checked_item_weights(item_weights, n)
+    known = None if gold is None else gold_mask(gold, tree)
+    if known is not None:
+        check_shape("gold", known, (n, tree.num_leaves))
     balance = checked_class_balance(class_balance, tree)
-    codes = np.asarray(column_ids(matrix, columns))
-    counts = np.bincount(codes[codes >= 0], minlength=columns.num_columns)
-    annotator = np.asarray(annotator_probability(counts, columns, tree), float)
-    params, solution = _fit_detectors(codes, counts, columns, annotator, balance, tree, config)
+    if known is not None and class_balance is None:
+        balance = _balance_with_gold(balance, known, weights, config.balance_items, tree)
+    trust = _checked_accuracy(accuracy, columns.num_lfs)
 
-    lf = jnp.asarray(columns.lf)
-    fired = _fired(codes, np.asarray(params.detector_columns), columns.num_columns)
-    data = AnnotatorData(
-        votes=incidence(codes, columns.num_columns),
-        lf=lf,
-        own_root=jnp.asarray(column_root_mask(columns, tree)),
-        covered=jnp.asarray(tree.covers[columns.symbol], dtype),
-        weight=params.annotator[lf][:, None],
-        offset=_detector_score(params, fired, lf),
-    )
-    prior = annotator_prior(
-        columns,
-        tree,
-        balance,
-        accuracy=config.prior_accuracy,
-        votes=config.prior_votes,
-        balance_items=config.balance_items,
-    )
+    operator = vote_incidence(matrix, columns)
+    weight_column = jnp.asarray(weights[:, None], dtype)
+    counts = np.asarray(operator.transpose_apply(weight_column)[:, 0], float)
+    annotator = np.asarray(annotator_probability(counts, columns, tree), float)
+    chosen = np.flatnonzero(annotator[columns.lf] < _ANNOTATOR)
+    fired = fired_matrix(matrix, columns, chosen)
+    evidence = _Evidence(columns, counts, annotator, chosen, fired, weights, known, trust)
+    params, solution = _fit_detectors(evidence, balance, tree, config)
+
+    data, prior, log_spread = _annotator_problem(matrix, operator, evidence, params, tree, config)
     state, correlation = fit_annotators(
         data,
         prior,
@@ -235,10 +179,12 @@ def fit(
     )
     params = params._replace(
         log_prior=state.log_prior,
-        log_vote=state.log_vote,
+        log_vote=state.log_vote
+        if log_spread is None
+        else state.log_vote.reshape(log_spread.shape) - log_spread,
         correlation=jnp.clip(config.correlation_scale * correlation, 0, 1),
     )
-    params = params._replace(precision=_column_precision(params, columns, tree))
+    params = params._replace(precision=_column_precision(params, log_spread, columns, tree))
     converged, status = bool(state.change <= config.tolerance), "converged"
     if not converged:
         status = "annotators: stopped at max_steps before the posterior came to rest"
@@ -257,32 +203,126 @@ def fit(
     )
 
 
-def _fit_detectors(
-    codes: np.ndarray,
-    counts: np.ndarray,
-    columns: Columns,
-    annotator: np.ndarray,
-    class_balance: np.ndarray,
+def _annotator_problem(
+    matrix: np.ndarray,
+    operator: Incidence,
+    evidence: _Evidence,
+    params: MixtureParams,
     tree: TaskTree,
     config: MixtureConfig,
+) -> tuple[AnnotatorData, AnnotatorPrior, jax.Array | None]:
+    """What the annotators are fitted to; with tied tables also how votes spread in a relation."""
+    columns, known, dtype = evidence.columns, evidence.known, jnp.result_type(float)
+    lf = jnp.asarray(columns.lf)
+    weight = params.annotator[lf][:, None]
+    offset = detector_score(params, evidence.fired, lf)
+    accuracy = np.where(np.isnan(evidence.trust), config.prior_accuracy, evidence.trust)
+    balance = np.exp(np.asarray(params.log_prior, float))
+    strength = {"votes": config.prior_votes, "balance_items": config.balance_items}
+    log_spread = None
+    if matrix.ndim == 3 or columns.num_columns * tree.num_leaves <= config.max_table:
+        votes = operator
+        own_root = column_root_mask(columns, tree)
+        covered = tree.covers[columns.symbol]
+        prior = annotator_prior(columns, tree, balance, accuracy=accuracy, **strength)
+    else:
+        votes = relation_incidence(matrix, columns, tree)
+        mass = relation_mass(evidence.counts, columns, tree)
+        log_spread = jnp.asarray(np.log(np.where(mass > 0, mass, 1)), dtype)
+        lf = jnp.repeat(jnp.arange(columns.num_lfs), votes.num_relations)
+        weight = params.annotator[lf][:, None]
+        own_root = (mass > 0).reshape(-1, tree.num_leaves)
+        on_path = np.arange(votes.num_relations) == tree.depth
+        covered = np.tile(on_path[:, None], (columns.num_lfs, tree.num_leaves))
+        offset = offset - votes.apply(weight * log_spread.reshape(own_root.shape))
+        prior = relation_prior(
+            mass, balance, tree, accuracy=accuracy, pooled=config.pooled_votes, **strength
+        )
+    data = AnnotatorData(
+        votes=votes,
+        lf=lf,
+        own_root=jnp.asarray(own_root),
+        covered=jnp.asarray(covered, dtype),
+        weight=weight,
+        offset=offset if known is None else jnp.where(known, offset, -jnp.inf),
+        item_weights=jnp.asarray(evidence.weights[:, None], dtype),
+        known=None if known is None else jnp.asarray(_decided(known, tree)),
+    )
+    return data, prior, log_spread
+
+
+class _Evidence(NamedTuple):
+    """What the detectors' fit is made from, on the host but for `fired` float[n, e]."""
+
+    columns: Columns
+    counts: np.ndarray
+    annotator: np.ndarray
+    chosen: np.ndarray
+    fired: jax.Array
+    weights: np.ndarray
+    known: np.ndarray | None
+    trust: np.ndarray
+
+
+def _decided(known: np.ndarray, tree: TaskTree) -> np.ndarray:
+    """bool[n, s], leaves of roots on which gold says something about the item."""
+    parts = [
+        np.broadcast_to(~known[:, span].all(axis=1, keepdims=True), known[:, span].shape)
+        for span in tree.root_leaves
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def _balance_with_gold(
+    balance: np.ndarray, known: np.ndarray, weights: np.ndarray, items: float, tree: TaskTree
+) -> np.ndarray:
+    """The prior balance plus the gold labels, an inner node's spread over its leaves."""
+    spread = known * balance
+    spread = spread * _decided(known, tree)
+    result = balance.copy()
+    for span in tree.root_leaves:
+        share = spread[:, span] / np.maximum(spread[:, span].sum(1, keepdims=True), 1e-12)
+        mass = weights @ share + items * (span.stop - span.start) * balance[span]
+        result[span] = mass / mass.sum()
+    return result
+
+
+def _checked_accuracy(accuracy: ArrayLike | None, num_lfs: int) -> np.ndarray:
+    """float[m], NaN where nothing is said."""
+    if accuracy is None:
+        return np.full(num_lfs, np.nan)
+    trust = np.asarray(accuracy, float)
+    check_shape("accuracy", trust, (num_lfs,))
+    bad = (trust <= 0) | (trust >= 1)
+    if bad.any():
+        lf = int(np.flatnonzero(bad)[0])
+        raise ValueError(f"accuracy: LF {lf}: got {trust[lf]}, expected a number in (0, 1) or NaN")
+    return trust
+
+
+def _fit_detectors(
+    evidence: _Evidence, class_balance: np.ndarray, tree: TaskTree, config: MixtureConfig
 ) -> tuple[MixtureParams, MinimiseResult | None]:
     """Parameters with the detectors' part filled in; None when no LF can be a detector."""
-    n, d, dtype = len(codes), columns.num_columns, jnp.result_type(float)
-    chosen = np.flatnonzero(annotator[columns.lf] < _ANNOTATOR)
+    columns, chosen, annotator = evidence.columns, evidence.chosen, evidence.annotator
+    total = evidence.weights.sum()
+    d, dtype = columns.num_columns, jnp.result_type(float)
     part = Columns(columns.lf[chosen], columns.symbol[chosen], columns.num_lfs)
     node_mass = np.asarray(node_sum(tree, class_balance), float)
     precision = np.zeros(d)
     copies, solution = jnp.zeros((0, 0), dtype), None
     if len(chosen):
-        positions = jnp.asarray(_positions(codes, chosen, d))
+        by_lf = np.bincount(columns.lf, evidence.counts, columns.num_lfs)
         stats = detector_statistics(
-            np.asarray(_counts(positions, len(chosen))),
-            n,
+            np.asarray(_overlaps(evidence.fired, jnp.asarray(evidence.weights, dtype))),
+            total,
             part,
-            np.bincount(columns.lf, counts, columns.num_lfs)[part.lf],
+            by_lf[part.lf],
             1 - annotator[part.lf],
             node_mass,
             tree,
+            right_wrong=_gold_counts(evidence, part, tree),
+            trust=evidence.trust[part.lf],
         )
         num_groups = int(stats.group.max()) + 1
         fitted = fit_detectors(stats, num_groups=num_groups, config=config.minimise)
@@ -298,34 +338,28 @@ def _fit_detectors(
         copies=copies,
         correlation=jnp.zeros((), dtype),
         precision=jnp.asarray(precision, dtype),
-        rate=jnp.asarray(counts / n, dtype),
+        rate=jnp.asarray(evidence.counts / total, dtype),
     )
     return params, solution
 
 
-_counts = jax.jit(overlap_counts, static_argnums=1)
+def _gold_counts(evidence: _Evidence, part: Columns, tree: TaskTree) -> np.ndarray | None:
+    """float[2, e], weighted gold items on which each column was right and wrong."""
+    if evidence.known is None:
+        return None
+    rows = np.flatnonzero(~evidence.known.all(axis=1))
+    under = np.asarray(node_sum(tree, evidence.known[rows].astype(np.float32)))[:, part.symbol]
+    root = [evidence.known[rows][:, span].sum(1) for span in tree.root_leaves]
+    everywhere = np.stack(root, axis=1)[:, tree.node_root[part.symbol]]
+    fired = np.asarray(evidence.fired)[rows] * evidence.weights[rows, None]
+    # Gold above the node of the vote decides nothing.
+    return np.stack([(fired * (under == everywhere)).sum(0), (fired * (under == 0)).sum(0)])
 
 
-def _positions(codes: np.ndarray, chosen: np.ndarray, num_columns: int) -> np.ndarray:
-    """Codes renumbered to the chosen columns, -1 elsewhere."""
-    position = np.full(num_columns + 1, -1, np.int32)  # last entry: no vote
-    position[chosen] = np.arange(len(chosen))
-    return position[codes]
-
-
-def _operators(
-    params: MixtureParams, votes: ArrayLike, columns: Columns
-) -> tuple[Incidence, jax.Array]:
-    """All votes as an operator, and the detectors' as a matrix."""
-    codes = np.asarray(column_ids(votes, columns))
-    chosen = np.asarray(params.detector_columns)
-    return incidence(codes, columns.num_columns), _fired(codes, chosen, columns.num_columns)
-
-
-def _fired(codes: np.ndarray, chosen: np.ndarray, num_columns: int) -> jax.Array:
-    """float[n, e], the detectors' votes."""
-    operator = incidence(_positions(codes, chosen, num_columns), len(chosen), dense=True)
-    return operator.apply(jnp.eye(len(chosen)))
+@jax.jit
+def _overlaps(fired: jax.Array, weights: jax.Array) -> jax.Array:
+    """float[e, e], weighted co-firing counts."""
+    return jnp.matmul((fired * weights[:, None]).T, fired, precision=jax.lax.Precision.HIGHEST)
 
 
 def _log_lift(
@@ -341,9 +375,16 @@ def _log_lift(
     return lift * column_root_mask(columns, tree)
 
 
-def _column_precision(params: MixtureParams, columns: Columns, tree: TaskTree) -> jax.Array:
+def _column_precision(
+    params: MixtureParams, log_spread: jax.Array | None, columns: Columns, tree: TaskTree
+) -> jax.Array:
     """float[d]: annotators' by Bayes' rule from their tables, detectors' as fitted, averaged."""
-    joint = jnp.exp(params.log_vote + params.log_prior) * column_root_mask(columns, tree)
-    covered = jnp.sum(joint * tree.covers[columns.symbol], axis=-1)
+    if log_spread is None:
+        joint = jnp.exp(params.log_vote + params.log_prior) * column_root_mask(columns, tree)
+        covered = jnp.sum(joint * tree.covers[columns.symbol], axis=-1) / jnp.sum(joint, -1)
+    else:  # tied: one for all votes of an LF
+        on_path = jnp.exp(params.log_vote[:, -1] + log_spread[:, -1] + params.log_prior)
+        own = tree.node_root[tree.leaf_nodes] == tree.node_root[columns.symbol][:, None]
+        covered = jnp.sum(on_path[columns.lf] * own, axis=-1)
     annotator = params.annotator[columns.lf]
-    return annotator * covered / jnp.sum(joint, -1) + (1 - annotator) * params.precision
+    return annotator * covered + (1 - annotator) * params.precision

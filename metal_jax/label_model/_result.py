@@ -9,8 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax.labeling import Columns, validate
-from metal_jax.task_tree import TaskTree
+from metal_jax._core.checks import check_shape
+from metal_jax.label_model._gold import gold_mask
+from metal_jax.label_model._votes import checked_votes
+from metal_jax.labeling import Columns
+from metal_jax.task_tree import TaskTree, log_normalise_roots
 
 
 class VoteModel(Protocol):
@@ -65,12 +68,14 @@ class FitResult(NamedTuple):
         return np.exp(np.asarray(self.params.log_prior))
 
 
-def posterior(result: FitResult, votes: ArrayLike) -> jax.Array:
+def posterior(result: FitResult, votes: ArrayLike, *, gold: ArrayLike | None = None) -> jax.Array:
     """Soft labels: the probability of every leaf state of every item.
 
     Args:
         result: a fit.
-        votes: int[n, m] node ids of the same LFs, on the same or on new items.
+        votes: int[n, m] node ids of the same LFs, on the same or on new items; or soft votes
+            float[n, m, N], see `checked_votes`.
+        gold: int[n] node ids, -1 = unknown; known labels are imposed on the posterior.
 
     Returns:
         float[n, s]; `task_tree.node_sum` turns them into task marginals.
@@ -78,8 +83,13 @@ def posterior(result: FitResult, votes: ArrayLike) -> jax.Array:
     Raises:
         ValueError: as `labeling.validate`, or another number of LFs.
     """
-    matrix = validate(votes, result.tree)
-    return jnp.exp(result.params.log_posterior(matrix, result.columns, result.tree))
+    matrix = checked_votes(votes, result.tree)
+    log_q = result.params.log_posterior(matrix, result.columns, result.tree)
+    if gold is not None:
+        known = gold_mask(gold, result.tree)
+        check_shape("gold", known, log_q.shape)
+        log_q = log_normalise_roots(result.tree, jnp.where(known, log_q, -jnp.inf))
+    return jnp.exp(log_q)
 
 
 def lf_accuracy(result: FitResult) -> jax.Array:
@@ -119,7 +129,7 @@ def explain(result: FitResult, votes: ArrayLike) -> Explanation:
     Returns:
         Log-odds contributions that add up to the posterior exactly.
     """
-    matrix = validate(votes, result.tree)
+    matrix = checked_votes(votes, result.tree)
     prior, pushes = result.params.contributions(matrix, result.columns, result.tree)
     centred = jnp.concatenate(
         [

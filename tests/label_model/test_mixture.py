@@ -216,3 +216,84 @@ def test_never_under_majority_on_real_votes(data_folder, name):
     ours = accuracy_of(posterior(fit(train["L"], tree), votes), votes, gold)
     majority = accuracy_of(majority_vote(votes, tree), votes, gold)
     assert ours > majority  # measured: between 0.006 and 0.139 above
+
+
+def one_hot(votes, k):
+    return np.where(votes[..., None] >= 0, np.eye(k)[np.maximum(votes, 0)], 0)
+
+
+@pytest.mark.parametrize("make", [keyword_votes, crowd_votes])
+def test_gold_weights_and_soft_votes(make):
+    votes, truth = make(0)[:2]
+    tree = TaskTree.single(3)
+    plain = fit(votes, tree)
+    probs = np.asarray(posterior(plain, votes))
+    soft = one_hot(votes, 3)
+    hedged = fit(soft, tree)
+    np.testing.assert_allclose(posterior(hedged, soft), probs, atol=1e-5)
+    why = explain(hedged, soft[:20])
+    total = jax.nn.softmax(why.prior + why.contributions.sum(1))
+    np.testing.assert_allclose(total, why.posterior, atol=1e-5)
+
+    gold = np.where(np.arange(len(truth)) < 400, truth, -1)
+    taught = fit(votes, tree, gold=gold)
+    imposed = np.asarray(posterior(taught, votes, gold=gold))
+    assert (imposed.argmax(1) == truth)[:400].all()
+    np.testing.assert_allclose(imposed[400:], posterior(taught, votes)[400:], atol=1e-6)
+    true_accuracy = np.array([(v == truth)[v >= 0].mean() for v in votes.T])  # of this sample
+
+    def error(result):
+        return np.abs(np.asarray(lf_accuracy(result)) - true_accuracy).mean()
+
+    assert error(taught) < error(plain)
+
+
+def test_integer_weights_are_repetitions():
+    votes, _, _ = crowd_votes(0)
+    tree = TaskTree.single(3)
+    weights = np.where(np.arange(len(votes)) < 400, 2.0, 1.0)
+    repeated = np.concatenate([votes, votes[:400]])
+    np.testing.assert_allclose(
+        posterior(fit(votes, tree, item_weights=weights), votes),
+        posterior(fit(repeated, tree), votes),
+        atol=1e-4,
+    )
+
+
+def test_trust_moves_an_lf():
+    tree = TaskTree.single(3)
+    for make in (keyword_votes, crowd_votes):
+        votes = make(0)[0][:300]
+        low, high = (
+            float(lf_accuracy(fit(votes, tree, accuracy=[a, *[np.nan] * (votes.shape[1] - 1)]))[0])
+            for a in (0.4, 0.95)
+        )
+        assert high > low + 0.02
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gold": [0, 1]}, r"gold: got shape \(2, 3\), expected \(4, 3\)"),
+        ({"gold": [0, 1, 5, 0]}, "gold: item 2: got 5"),
+        ({"item_weights": [1, 1, -1, 1]}, "item_weights: item 2"),
+        ({"accuracy": [0.5, 1.2]}, r"accuracy: LF 1: got 1.2"),
+        ({"class_balance": [0.5, 0.5, 0.0]}, "class_balance"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        fit([[0, 1], [1, 1], [2, 2], [0, -1]], TaskTree.single(3), **options)
+
+
+@pytest.mark.parametrize(
+    ("votes", "message"),
+    [
+        (np.zeros((2, 2, 4)), r"expected \[n items, m LFs, 3 nodes\]"),
+        ([[[0.5, 0.6, 0.0]]], "row 0, LF 0: shares sum to 1.1"),
+        ([[[0.5, np.nan, 0.0]]], "row 0, LF 0: a share is negative or not finite"),
+    ],
+)
+def test_bad_soft_votes_are_named(votes, message):
+    with pytest.raises(ValueError, match=message):
+        fit(votes, TaskTree.single(3))

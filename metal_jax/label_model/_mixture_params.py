@@ -1,0 +1,124 @@
+"""Parameters of the default model, and its posterior; `_mixture` has the mathematics.
+
+Legend: `n` items, `m` LFs, `d` used (LF, node) columns, `e` columns of possible detectors, `s` leaf
+states, `R` relations of tied tables.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from metal_jax.label_model._incidence import Incidence
+from metal_jax.label_model._relations import RelationIncidence, relation_incidence
+from metal_jax.label_model._votes import checked_votes, vote_incidence, votes_by_lf
+from metal_jax.labeling import Columns
+from metal_jax.task_tree import TaskTree, log_normalise_roots
+
+
+class MixtureParams(NamedTuple):
+    """Parameters of the default model.
+
+    Attributes:
+        log_prior: float[s], log class balance.
+        annotator: float[m], probability that the LF is an annotator.
+        log_vote: float[d, s], annotators' log tables, not yet weighted by `annotator`; tied,
+            float[m, R, s] over relations.
+        detector_columns: int32[e], columns with a detector score.
+        log_lift: float[e, s], `log P(leaf | vote) / P(leaf)`, not yet weighted.
+        copies: float[e, e], how far one column repeats another.
+        correlation: float[], intra-item correlation of annotators' errors.
+        precision: float[d], `P(truth lies under the node | vote)`.
+        rate: float[d], share of items with this vote.
+    """
+
+    log_prior: jax.Array
+    annotator: jax.Array
+    log_vote: jax.Array
+    detector_columns: jax.Array
+    log_lift: jax.Array
+    copies: jax.Array
+    correlation: jax.Array
+    precision: jax.Array
+    rate: jax.Array
+
+    def log_posterior(self, votes: ArrayLike, columns: Columns, tree: TaskTree) -> jax.Array:
+        """float[n, s] log-posterior over leaf states."""
+        votes = checked_votes(votes, tree)
+        lf = jnp.asarray(columns.lf)
+        operator = vote_incidence(votes, columns)
+        depth = operator.apply(self.annotator[lf][:, None])
+        fired = fired_matrix(votes, columns, np.asarray(self.detector_columns))
+        if self.log_vote.ndim == 3:
+            operator = relation_incidence(votes, columns, tree)
+        return _log_posterior(self, operator, depth, fired, lf, tree)
+
+    def contributions(
+        self, votes: ArrayLike, columns: Columns, tree: TaskTree
+    ) -> tuple[jax.Array, jax.Array]:
+        """The prior's and each LF's share in the log-posterior: float[n, s], float[n, m, s]."""
+        votes = checked_votes(votes, tree)
+        chosen = np.asarray(self.detector_columns)
+        operator, fired = vote_incidence(votes, columns), fired_matrix(votes, columns, chosen)
+        lf = jnp.asarray(columns.lf)
+        weight = self.annotator[lf][:, None]
+        if self.log_vote.ndim == 3:
+            relation = relation_incidence(votes, columns, tree)
+            pushes = self.annotator[:, None] * relation.by_lf(self.log_vote)
+        else:
+            pushes = votes_by_lf(votes, columns, weight * self.log_vote)
+        counted = fired / (1 + fired @ self.copies)
+        lift = (1 - weight[chosen]) * self.log_lift
+        detected = counted[..., None] * lift  # [n, e, s]
+        pushes = pushes.at[:, columns.lf[chosen]].add(detected)
+        temperature = _temperature(self, operator.apply(weight))
+        return self.log_prior / temperature, pushes / temperature[..., None]
+
+    def lf_accuracy(self, columns: Columns, tree: TaskTree) -> jax.Array:
+        """float[m], probability that an LF's vote covers the truth; NaN without votes."""
+        lf, m = jnp.asarray(columns.lf), columns.num_lfs
+        right = jax.ops.segment_sum(self.precision * self.rate, lf, m)
+        return right / jax.ops.segment_sum(self.rate, lf, m)
+
+
+@functools.partial(jax.jit, static_argnames="tree")
+def _log_posterior(
+    params: MixtureParams,
+    votes: Incidence | RelationIncidence,
+    depth: jax.Array,
+    fired: jax.Array,
+    lf: jax.Array,
+    tree: TaskTree,
+) -> jax.Array:
+    """The posterior of the module's text; `fired` float[n, e] are the detectors' votes."""
+    table = params.log_vote
+    if table.ndim == 3:
+        table = (params.annotator[:, None, None] * table).reshape(-1, table.shape[2])
+    else:
+        table = params.annotator[lf][:, None] * table
+    score = params.log_prior + votes.apply(table) + detector_score(params, fired, lf)
+    return log_normalise_roots(tree, score / _temperature(params, depth))
+
+
+def _temperature(params: MixtureParams, depth: jax.Array) -> jax.Array:
+    return 1 + params.correlation * jnp.maximum(depth - 1, 0)
+
+
+def detector_score(params: MixtureParams, fired: jax.Array, lf: jax.Array) -> jax.Array:
+    """float[n, s], copies discounted."""
+    precision = jax.lax.Precision.HIGHEST
+    counted = fired / (1 + jnp.matmul(fired, params.copies, precision=precision))
+    detector = 1 - params.annotator[lf[params.detector_columns]]
+    lift = detector[:, None] * params.log_lift
+    return jnp.matmul(counted, lift, precision=precision)
+
+
+def fired_matrix(votes: np.ndarray, columns: Columns, chosen: np.ndarray) -> jax.Array:
+    """float[n, e], the detectors' votes."""
+    operator = vote_incidence(votes, columns, chosen=chosen)
+    return operator.apply(jnp.eye(len(chosen)))
