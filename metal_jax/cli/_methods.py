@@ -16,17 +16,34 @@ if TYPE_CHECKING:
 
 
 class Method(NamedTuple):
-    """A function of `label_model`, by name so that `--help` need not load it."""
+    """A function of `label_model`, by name so that `--help` need not load it.
+
+    `settings` are fields of `DawidSkeneConfig` that differ from its defaults.
+    """
 
     function: str
     summary: str
+    settings: dict[str, Any] | None = None
 
 
 METHODS = {
     "default": Method("fit", "annotators and keyword LFs in one model; nothing to set"),
     "majority": Method("majority_vote", "every vote counts the same, ties are split"),
     "dawid_skene": Method("fit_dawid_skene", "a confusion table for each LF, by EM"),
+    "class_conditional": Method(
+        "fit_dawid_skene",
+        "an accuracy of each LF for each class, abstains ignored",
+        {"tying": "class", "informative_abstains": False},
+    ),
+    "one_coin": Method(
+        "fit_dawid_skene",
+        "one accuracy for each LF, abstains ignored",
+        {"tying": "one_coin", "informative_abstains": False},
+    ),
+    "glad": Method("fit_glad", "one accuracy for each LF and a difficulty for each item"),
+    "mace": Method("fit_mace", "LFs that answer or spam"),
     "overlap": Method("fit_overlap", "MeTaL's objective over pairwise overlaps"),
+    "triplets": Method("fit_triplets", "closed form from triples of LFs (FlyingSquid)"),
 }
 
 
@@ -94,6 +111,8 @@ def fit(
     options = {key: value for key, value in options.items() if value is not None}
     if "key" in accepted:
         options["key"] = jax.random.key(seed)
+    if settings := METHODS[name].settings:
+        options["config"] = label_model.DawidSkeneConfig(**settings)
     data = labeling.overlap_statistics(votes) if "statistics" in accepted else votes
     result = _function(name)(data, tree, **options)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import os
 import sys
 import time
 from pathlib import Path
@@ -49,6 +51,7 @@ def add_command(commands: Any) -> None:
 def _reproduce_metal(options: argparse.Namespace) -> int:
     from metal_jax import reproduce
 
+    _one_device_a_core()
     if options.seeds < 1:
         raise ValueError(f"--seeds: got {options.seeds}, expected at least 1")
     config = reproduce.MetalConfig(num_seeds=options.seeds, seed=options.seed)
@@ -74,6 +77,15 @@ def _reproduce_metal(options: argparse.Namespace) -> int:
             markup=False,
         )
     return 0
+
+
+def _one_device_a_core() -> None:
+    """Let the networks of a row train side by side, unless the user has set the devices."""
+    import jax
+
+    if jax.config.jax_num_cpu_devices < 1:  # pyright: ignore[reportAttributeAccessIssue]
+        with contextlib.suppress(RuntimeError):  # too late: a backend is running
+            jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 
 def _print_metal(

@@ -178,18 +178,20 @@ def fit_annotators(
     prior: AnnotatorPrior,
     log_balance: jax.Array,
     tolerance: float,
+    start: AnnotatorPrior | None = None,
     *,
     tree: TaskTree,
     max_steps: int,
     fixed_balance: bool,
 ) -> tuple[AnnotatorState, jax.Array]:
-    """MAP-EM from the prior's tables. One compiled program.
+    """MAP-EM from the prior's tables, or those of `start`. One compiled program.
 
     Args:
         data: votes and offsets.
         prior: pseudo-counts.
         log_balance: float[s], where the class balance starts.
         tolerance: stop when no item's posterior moves by more.
+        start: pseudo-counts that the first tables are read off, the prior's by default.
         tree: the task tree (static).
         max_steps: most iterations (static).
         fixed_balance: keep the class balance (static).
@@ -243,15 +245,36 @@ def fit_annotators(
         trace = state.trace.at[state.num_steps].set(evidence)
         return AnnotatorState(log_q, log_vote, log_prior, change, state.num_steps + 1, trace)
 
-    start = tables(jnp.zeros_like(prior.vote))
-    log_q, _ = expect(start, log_balance)
+    first = prior if start is None else start
+    total = jax.ops.segment_sum(first.vote * data.own_root, data.lf, m) + first.other
+    share = first.vote / jnp.where(data.own_root, total[data.lf], 1)
+    table = jnp.log(jnp.where(data.own_root, share, 1))
+    log_q, _ = expect(table, log_balance)
     trace = jnp.full(max_steps, jnp.nan, dtype)
     infinity = jnp.asarray(jnp.inf, dtype)
-    state = AnnotatorState(log_q, start, log_balance, infinity, jnp.int32(0), trace)
+    state = AnnotatorState(log_q, table, log_balance, infinity, jnp.int32(0), trace)
     state = jax.lax.while_loop(
         lambda s: (s.num_steps < max_steps) & ~(s.change <= tolerance), body, state
     )
     return state, _residual_correlation(data, state, m)
+
+
+def draw_from_prior(key: jax.Array, prior: AnnotatorPrior) -> AnnotatorPrior:
+    """Pseudo-counts whose tables are a draw from the prior: somewhere else to start EM.
+
+    Args:
+        key: consumed.
+        prior: Dirichlet pseudo-counts.
+
+    Returns:
+        Gamma draws in place of `vote` and `other`.
+    """
+    vote_key, other_key = jax.random.split(key)
+    tiny = jnp.finfo(prior.vote.dtype).tiny
+    return prior._replace(
+        vote=jnp.maximum(jax.random.gamma(vote_key, jnp.maximum(prior.vote, tiny)), 1e-6),
+        other=jax.random.gamma(other_key, jnp.maximum(prior.other, tiny)),
+    )
 
 
 def _residual_correlation(data: AnnotatorData, state: AnnotatorState, m: int) -> jax.Array:

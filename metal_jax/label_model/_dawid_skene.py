@@ -1,15 +1,21 @@
-r"""Dawid-Skene by EM: a full table of votes given the truth for each LF.
+r"""Dawid-Skene by EM: a table of votes given the truth for each LF.
 
 E-step :math:`q_i(y) \propto p_y \prod_j P(\lambda_{ij} \mid y)`; M-step: expected counts plus a
 Dirichlet prior (Dawid & Skene, 1979). The prior of an LF's votes given y is centred on a one-coin
 table: with probability `prior_accuracy` the vote covers y. Cost of an iteration: two products with
 the indicator matrix, O(n d s) dense or O(votes s) sparse.
 
+Entries of a table can be tied, down to one accuracy for each LF (`tied_entries`): the expected
+counts of tied entries are pooled before they are normalised, which is the exact M-step.
+
 Abstains can be *ignored*, as for crowds where a missing vote means that nobody asked (the tables
 are then conditional on voting), or *informative*: one more symbol with its own probability given y,
 as for keyword LFs, whose silence says something. Entries "never asked" (-2) are always ignored.
 
-Legend: `n` items, `m` LFs, `d` used (LF, node) columns, `s` leaf states.
+Items can carry a gold label, which restricts their leaf states (and so counts in the likelihood),
+and a weight, which counts as that many copies.
+
+Legend: `n` items, `m` LFs, `d` (LF, node) columns, `s` leaf states.
 """
 
 from __future__ import annotations
@@ -23,11 +29,26 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from metal_jax._core.checks import check_shape
+from metal_jax.label_model._choices import choice_columns
 from metal_jax.label_model._class_balance import checked_class_balance
+from metal_jax.label_model._dawid_skene_prior import (
+    DirichletPrior,
+    TiedEntries,
+    Tying,
+    abstain_rates,
+    dirichlet_prior,
+    informative_lfs,
+    log_prior_density,
+    pool_counts,
+    prior_accuracies,
+    tied_entries,
+)
+from metal_jax.label_model._gold import checked_item_weights, gold_mask
 from metal_jax.label_model._incidence import Incidence, incidence
 from metal_jax.label_model._majority import majority_vote
 from metal_jax.label_model._result import FitResult
-from metal_jax.label_model._tables import ConditionalTables, column_root_mask
+from metal_jax.label_model._tables import ConditionalTables
 from metal_jax.labeling import NOT_ASKED, Columns, column_ids, used_columns, validate
 from metal_jax.task_tree import TaskTree, log_normalise_roots
 
@@ -37,7 +58,14 @@ class DawidSkeneConfig:
     """Settings of `fit_dawid_skene`.
 
     Attributes:
-        informative_abstains: take an abstain as evidence; see the module's text.
+        tying: what the votes of an LF may depend on, given that it votes: "full", a probability
+            for each label and leaf; "class", an accuracy for each leaf, the errors spread evenly
+            over the wrong labels; "one_coin", one accuracy. See `tied_entries`.
+        all_labels: let each LF choose among all labels of the tasks that it votes on, not only
+            among those that it ever used. Right for crowds, whose workers with few votes have used
+            few labels; a keyword LF can say one thing only.
+        informative_abstains: take an abstain as evidence, for all LFs or for each; see the
+            module's text.
         prior_accuracy: centre of the prior on each LF's table, in (0, 1).
         prior_votes: strength of that prior, in votes for each leaf state; positive.
         balance_items: strength of the uniform prior on the class balance, in items for each leaf.
@@ -46,7 +74,9 @@ class DawidSkeneConfig:
             log-posterior itself is a sum over items, too coarse in float32 to stop by.)
     """
 
-    informative_abstains: bool = True
+    tying: Tying = "full"
+    all_labels: bool = False
+    informative_abstains: bool | tuple[bool, ...] = True
     prior_accuracy: float = 0.7
     prior_votes: float = 1.0
     balance_items: float = 1.0
@@ -54,6 +84,8 @@ class DawidSkeneConfig:
     tolerance: float = 1e-4
 
     def __post_init__(self) -> None:
+        if self.tying not in ("full", "class", "one_coin"):
+            raise ValueError(f"tying: got {self.tying!r}, expected 'full', 'class' or 'one_coin'")
         if not 0 < self.prior_accuracy < 1:
             raise ValueError(f"prior_accuracy: got {self.prior_accuracy}, expected (0, 1)")
         if self.prior_votes <= 0 or self.balance_items <= 0:
@@ -62,38 +94,28 @@ class DawidSkeneConfig:
             raise ValueError(f"max_steps: got {self.max_steps}, expected at least 1")
 
 
-class DirichletPrior(NamedTuple):
-    """Pseudo-counts of the tables, and which entries exist.
-
-    Attributes:
-        vote: float[d, s], 0 on the leaves of other roots.
-        abstain: float[m, s], 0 where abstains are ignored.
-        balance: float[s].
-    """
-
-    vote: jax.Array
-    abstain: jax.Array
-    balance: jax.Array
-
-
 class VoteData(NamedTuple):
-    """Votes as operators.
+    """Votes as operators, and what else is known of the items.
 
     Attributes:
         votes: the indicator matrix [n, d].
         not_asked: the indicator [n, m] of entries "never asked"; None when there are none.
         lf_of_column: int32[d].
+        possible: bool[n, s], the leaf states that gold labels leave open; None for all.
+        weight: float[n], the weight of each item; None for ones.
     """
 
     votes: Incidence
     not_asked: Incidence | None
     lf_of_column: jax.Array
+    possible: jax.Array | None = None
+    weight: jax.Array | None = None
 
 
 def e_step(
     tables: ConditionalTables, data: VoteData, tree: TaskTree
 ) -> tuple[jax.Array, jax.Array]:
-    """Posterior over leaf states and the log-likelihood of the votes.
+    """Posterior over leaf states and the log-likelihood of the votes (and gold labels).
 
     Args:
         tables: the current parameters.
@@ -108,13 +130,22 @@ def e_step(
     score = silence + data.votes.apply(tables.log_vote - tables.log_abstain[data.lf_of_column])
     if data.not_asked is not None:
         score = score - data.not_asked.apply(tables.log_abstain)
-    log_q = log_normalise_roots(tree, score)
-    first_leaf = np.asarray([span.start for span in tree.root_leaves])
-    return log_q, jnp.sum((score - log_q)[:, first_leaf])
+    if data.possible is not None:
+        score = jnp.where(data.possible, score, -jnp.inf)
+    evidence = jnp.stack(
+        [jax.nn.logsumexp(score[:, span], axis=-1) for span in tree.root_leaves], axis=-1
+    )
+    log_q = score - evidence[:, tree.node_root[tree.leaf_nodes]]
+    evidence = jnp.sum(evidence, axis=-1)
+    return log_q, jnp.sum(evidence if data.weight is None else data.weight * evidence)
 
 
 def m_step(
-    log_q: jax.Array, data: VoteData, prior: DirichletPrior, tree: TaskTree
+    log_q: jax.Array,
+    data: VoteData,
+    prior: DirichletPrior,
+    tree: TaskTree,
+    tied: TiedEntries | None = None,
 ) -> ConditionalTables:
     """The tables that maximise the expected log-posterior.
 
@@ -123,11 +154,14 @@ def m_step(
         data: the votes.
         prior: pseudo-counts.
         tree: the task tree (static).
+        tied: entries that share a parameter; None for none.
 
     Returns:
         The tables.
     """
     q = jnp.exp(log_q)
+    if data.weight is not None:
+        q = q * data.weight[:, None]
     mass = jnp.sum(q, axis=0)
     m, lf = prior.abstain.shape[0], data.lf_of_column
     exists = prior.vote > 0
@@ -138,20 +172,14 @@ def m_step(
     counted = prior.abstain > 0  # nowhere when abstains are ignored
     silent = jnp.where(counted, jnp.maximum(silent, 0) + prior.abstain, 0)
     votes = votes + prior.vote
-    total = jnp.maximum(silent + jax.ops.segment_sum(votes, lf, m), jnp.finfo(q.dtype).tiny)
+    voted = jax.ops.segment_sum(votes, lf, m)
+    if tied is not None:
+        votes = pool_counts(votes, voted[lf], tied)
+    total = jnp.maximum(silent + voted, jnp.finfo(q.dtype).tiny)
     return ConditionalTables(
         log_prior=log_normalise_roots(tree, jnp.log(mass + prior.balance)),
         log_vote=jnp.log(jnp.where(exists, votes / total[lf], 1)),
         log_abstain=jnp.log(jnp.where(counted, silent / total, 1)),
-    )
-
-
-def log_prior_density(tables: ConditionalTables, prior: DirichletPrior) -> jax.Array:
-    """Log-density of the tables under the Dirichlet prior, up to a constant; float[]."""
-    return (
-        jnp.sum(prior.vote * tables.log_vote)
-        + jnp.sum(prior.abstain * tables.log_abstain)
-        + jnp.sum(prior.balance * tables.log_prior)
     )
 
 
@@ -169,6 +197,7 @@ def _run_em(
     log_balance: jax.Array,
     data: VoteData,
     prior: DirichletPrior,
+    tied: TiedEntries | None,
     tolerance: float,
     *,
     tree: TaskTree,
@@ -178,7 +207,7 @@ def _run_em(
     """EM from a starting posterior until no item's moves by more than `tolerance`."""
 
     def maximise(log_q: jax.Array) -> ConditionalTables:
-        tables = m_step(log_q, data, prior, tree)
+        tables = m_step(log_q, data, prior, tree, tied)
         return tables._replace(log_prior=log_balance) if fixed_balance else tables
 
     def body(state: _EMState) -> _EMState:
@@ -198,53 +227,15 @@ def _run_em(
     return jax.lax.while_loop(unfinished, body, state)
 
 
-def dirichlet_prior(
-    columns: Columns,
-    tree: TaskTree,
-    abstain_rate: np.ndarray,
-    *,
-    accuracy: float,
-    votes: float,
-    balance_items: float,
-) -> DirichletPrior:
-    """One-coin Dirichlet prior: with probability `accuracy` a vote covers the truth.
-
-    Args:
-        columns: the used columns.
-        tree: the task tree.
-        abstain_rate: float[m], the prior share of abstains; 0 where they are ignored.
-        accuracy: see above; where all symbols of an LF are right, or all wrong, they share evenly.
-        votes: pseudo-votes of each LF for each leaf state.
-        balance_items: pseudo-items of each leaf state.
-
-    Returns:
-        The pseudo-counts; an LF's sum to `votes` on each leaf of its root.
-    """
-    covered = tree.covers[columns.symbol].astype(float)
-    other = column_root_mask(columns, tree) - covered
-
-    def by_lf(values: np.ndarray) -> np.ndarray:
-        total = np.zeros((columns.num_lfs, tree.num_leaves))
-        np.add.at(total, columns.lf, values)
-        return total
-
-    num_right, num_wrong = by_lf(covered)[columns.lf], by_lf(other)[columns.lf]
-    right = np.where(num_wrong > 0, accuracy, 1.0) / np.maximum(num_right, 1)
-    wrong = np.where(num_right > 0, 1 - accuracy, 1.0) / np.maximum(num_wrong, 1)
-    mean = covered * right + other * wrong
-    in_root = by_lf(mean) > 0
-    return DirichletPrior(
-        vote=jnp.asarray(votes * (1 - abstain_rate[columns.lf, None]) * mean),
-        abstain=jnp.asarray(votes * abstain_rate[:, None] * in_root),
-        balance=jnp.full(tree.num_leaves, balance_items),
-    )
-
-
 def fit_dawid_skene(
     votes: ArrayLike,
     tree: TaskTree,
     class_balance: ArrayLike | None = None,
     config: DawidSkeneConfig = DawidSkeneConfig(),
+    *,
+    gold: ArrayLike | None = None,
+    item_weights: ArrayLike | None = None,
+    accuracy: ArrayLike | None = None,
 ) -> FitResult:
     """Fit Dawid-Skene tables by EM, from the majority vote.
 
@@ -255,12 +246,18 @@ def fit_dawid_skene(
         tree: the task tree; every leaf state has its own column in the tables.
         class_balance: float[s], kept fixed; None estimates it along with the tables.
         config: settings.
+        gold: int[n] node ids, -1 = unknown: what is known of some items (see `gold_mask`). Only
+            the fit sees it: `posterior` of the same votes does not know the gold labels.
+        item_weights: float[n], not negative; a whole number counts as that many copies.
+        accuracy: float[m] in (0, 1), what is believed of each LF: the centre of its prior, in place
+            of `config.prior_accuracy`.
 
     Returns:
         The fit; `objective_trace` is the log-posterior, which never falls.
 
     Raises:
-        ValueError: as `labeling.validate`, all abstains, or a bad class balance.
+        ValueError: as `labeling.validate`, all abstains, a bad class balance, gold label (names the
+            item), weight (names the item) or accuracy (names the LF).
 
     Example:
         >>> from metal_jax.labeling import synthetic_votes
@@ -270,30 +267,46 @@ def fit_dawid_skene(
         True
     """
     matrix = validate(votes, tree)
+    num_items, num_lfs = matrix.shape
+    possible = None if gold is None else gold_mask(gold, tree)
+    if possible is not None:
+        check_shape("gold", possible, (num_items, tree.num_leaves))
+    weight = None if item_weights is None else checked_item_weights(item_weights, num_items)
+    if weight is not None:  # an item of weight zero is not there
+        matrix, possible = matrix[weight > 0], None if possible is None else possible[weight > 0]
+        weight = weight[weight > 0]
     columns = used_columns(matrix)
     if not columns.num_columns:
         raise ValueError("votes: every LF abstains on every item; there is nothing to fit")
+    cast = np.bincount(columns.lf, minlength=num_lfs) > 0
+    if config.all_labels:
+        columns = choice_columns(columns, tree)
     balance = checked_class_balance(class_balance, tree)
-    data = vote_data(matrix, columns)
-    cast = np.bincount(columns.lf, minlength=columns.num_lfs) > 0
-    rate = (matrix == -1).sum(0) / np.maximum((matrix != NOT_ASKED).sum(0), 1)
-    # An LF that never abstains has no abstain symbol; one that never votes has nothing to say.
-    rate = np.where(cast & config.informative_abstains, rate, 0)
     prior = dirichlet_prior(
         columns,
         tree,
-        rate,
-        accuracy=config.prior_accuracy,
+        # An LF that never abstains has no abstain symbol; one that never votes has nothing to say.
+        np.where(
+            cast & informative_lfs(config.informative_abstains, num_lfs),
+            abstain_rates(matrix, weight),
+            0,
+        ),
+        accuracy=prior_accuracies(accuracy, config.prior_accuracy, num_lfs),
         votes=config.prior_votes,
         balance_items=config.balance_items,
     )
-    start = jnp.log(0.99 * majority_vote(matrix, tree) + 0.01 * balance.astype(np.float32))
+    start = 0.99 * np.asarray(majority_vote(matrix, tree)) + 0.01 * balance
+    if possible is not None:
+        start = np.where(possible, start, 0)
     dtype = jnp.result_type(float)
+    with np.errstate(divide="ignore"):
+        log_start = jnp.asarray(np.log(start), dtype)
     state = _run_em(
-        start.astype(dtype),
+        log_normalise_roots(tree, log_start),
         jnp.log(jnp.asarray(balance, dtype)),
-        data,
+        vote_data(matrix, columns, possible=possible, weight=weight),
         jax.tree.map(lambda x: jnp.asarray(x, dtype), prior),
+        tied_entries(columns, tree, config.tying),
         config.tolerance,
         tree=tree,
         fixed_balance=class_balance is not None,
@@ -315,12 +328,34 @@ def fit_dawid_skene(
     )
 
 
-def vote_data(matrix: np.ndarray, columns: Columns) -> VoteData:
-    """The operators of a validated label matrix."""
+def vote_data(
+    matrix: np.ndarray,
+    columns: Columns,
+    *,
+    possible: np.ndarray | None = None,
+    weight: np.ndarray | None = None,
+) -> VoteData:
+    """The operators of a validated label matrix.
+
+    Args:
+        matrix: int[n, m] from `labeling.validate`.
+        columns: the columns.
+        possible: bool[n, s] from `gold_mask`; None for all.
+        weight: float[n]; None for ones.
+
+    Returns:
+        The data of `e_step` and `m_step`.
+    """
     asked = matrix != NOT_ASKED
     nobody = None
     if not asked.all():
         codes = np.where(asked, -1, np.arange(matrix.shape[1]))
         nobody = incidence(codes, matrix.shape[1])
     codes = np.asarray(column_ids(matrix, columns))
-    return VoteData(incidence(codes, columns.num_columns), nobody, jnp.asarray(columns.lf))
+    return VoteData(
+        incidence(codes, columns.num_columns),
+        nobody,
+        jnp.asarray(columns.lf),
+        None if possible is None else jnp.asarray(possible),
+        None if weight is None else jnp.asarray(weight, jnp.result_type(float)),
+    )

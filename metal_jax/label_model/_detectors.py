@@ -234,6 +234,19 @@ def fit_detectors(
     start = (jnp.zeros_like(stats.rate), jnp.zeros((num_groups, num_groups), dtype))
     solution = minimise(objective, start, config)
     precision = precision_of(solution.params[0])
+    return Detectors(precision, copy_weights(precision, stats), solution)
+
+
+def copy_weights(precision: jax.Array, stats: DetectorStatistics) -> jax.Array:
+    """How far each column repeats each other one of the same node.
+
+    Args:
+        precision: float[e].
+        stats: see `DetectorStatistics`.
+
+    Returns:
+        float[e, e] in [0, 1], their co-firing beyond what the precisions explain, as a correlation.
+    """
     mean = expected_overlaps(precision, stats)
     count = stats.rate * stats.num_items
     # A pattern's count varies less than Poisson where the truth explains it; never under a tenth.
@@ -241,4 +254,4 @@ def fit_detectors(
     excess = (stats.overlaps - mean) / (spread[:, None] * spread + _COPY_SHRINKAGE)
     same_node = (stats.shared_mass == stats.mass) & (stats.shared_mass == stats.mass[:, None])
     comparable = same_node & (stats.weight > 0)
-    return Detectors(precision, jnp.where(comparable, jnp.clip(excess, 0, 1), 0), solution)
+    return jnp.where(comparable, jnp.clip(excess, 0, 1), 0)

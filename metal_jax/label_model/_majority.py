@@ -21,7 +21,8 @@ def majority_vote(votes: ArrayLike, tree: TaskTree) -> jax.Array:
     majority vote, with ties split rather than drawn.
 
     Args:
-        votes: int[n, m] node ids, negative = no vote.
+        votes: int[n, m] node ids, negative = no vote; or soft votes float[n, m, N], counted as
+            fractions.
         tree: the task tree.
 
     Returns:
@@ -37,6 +38,8 @@ def majority_vote(votes: ArrayLike, tree: TaskTree) -> jax.Array:
 @functools.partial(jax.jit, static_argnames="tree")
 def _majority_vote(votes: jax.Array, tree: TaskTree) -> jax.Array:
     n, nobody = votes.shape[0], tree.num_nodes
+    if votes.ndim == 3:
+        return _share_out(_with_ancestors(jnp.sum(votes, axis=1), tree), tree)
     # The nodes on the path to each node, padded with a dummy; the last row is "no vote".
     paths = np.full((tree.num_nodes + 1, tree.depth), nobody, np.int32)
     for node in range(tree.num_nodes):
@@ -49,6 +52,19 @@ def _majority_vote(votes: jax.Array, tree: TaskTree) -> jax.Array:
 
     start = jnp.zeros((n, tree.num_nodes + 1), jnp.float32)
     support, _ = jax.lax.scan(add, start, votes.T.astype(jnp.int32))
+    return _share_out(support, tree)
+
+
+def _with_ancestors(support: jax.Array, tree: TaskTree) -> jax.Array:
+    """float[n, N], the votes at or beneath each node, from those at it."""
+    for node in range(tree.num_nodes - 1, -1, -1):  # breadth first: children come later
+        if tree.node_parent[node] >= 0:
+            support = support.at[:, tree.node_parent[node]].add(support[:, node])
+    return support
+
+
+def _share_out(support: jax.Array, tree: TaskTree) -> jax.Array:
+    """float[n, s], from the votes at or beneath each node float[n, N or more]."""
     shares = []
     for level in tree.levels:
         count = jnp.where(level.mask, support[:, level.nodes], -1)

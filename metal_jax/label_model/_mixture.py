@@ -33,6 +33,7 @@ leaf states, `N` label nodes.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
@@ -46,6 +47,7 @@ from metal_jax.label_model._annotators import (
     AnnotatorData,
     AnnotatorPrior,
     annotator_prior,
+    draw_from_prior,
     fit_annotators,
     relation_prior,
 )
@@ -69,7 +71,8 @@ from metal_jax.label_model._votes import (
 from metal_jax.labeling import Columns
 from metal_jax.task_tree import TaskTree, node_sum
 
-_ANNOTATOR = 0.99  # above this an LF's detector score is too small to matter, and left out
+_AGREEMENT = 0.99  # share of items labelled alike for a restart to count as agreeing
+ANNOTATOR = 0.99  # above this an LF's detector score is too small to matter, and left out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +89,7 @@ class MixtureConfig:
             at all leaves together, in votes.
         correlation_scale: multiplier of the residual correlation; 0 leaves posteriors as sharp as
             the model makes them.
+        num_restarts: restarts, if `fit` is given a key.
         max_steps: most EM iterations.
         tolerance: stop EM when an iteration moves no item's posterior by more than this.
         minimise: solver of the detectors' pair model.
@@ -97,6 +101,7 @@ class MixtureConfig:
     max_table: int = 2**22
     pooled_votes: float = 10.0
     correlation_scale: float = 9.0
+    num_restarts: int = 5
     max_steps: int = 200
     tolerance: float = 1e-4
     minimise: MinimiseConfig = MinimiseConfig(max_steps=150)
@@ -111,10 +116,11 @@ def fit(
     gold: ArrayLike | None = None,
     item_weights: ArrayLike | None = None,
     accuracy: ArrayLike | None = None,
+    key: jax.Array | None = None,
 ) -> FitResult:
     """Fit the default label model. No gold label is needed, and nothing needs setting.
 
-    Deterministic: no key is needed, the model starts at its prior.
+    Deterministic: it starts at its prior. A key only adds restarts, as a check.
 
     Args:
         votes: int[n, m] node ids, -1 = abstain, -2 = never asked (the model treats both alike), or
@@ -129,6 +135,8 @@ def fit(
         item_weights: float[n], how often each item counts.
         accuracy: float[m], prior accuracy of each LF where you trust some more than others; NaN
             where you do not know.
+        key: consumed by restarts of EM from tables drawn from the prior; the result counts how many
+            of them agree with it. None for no restarts.
 
     Returns:
         The fit; `objective_trace` is the log-likelihood of the annotators' votes over EM.
@@ -162,13 +170,14 @@ def fit(
     weight_column = jnp.asarray(weights[:, None], dtype)
     counts = np.asarray(operator.transpose_apply(weight_column)[:, 0], float)
     annotator = np.asarray(annotator_probability(counts, columns, tree), float)
-    chosen = np.flatnonzero(annotator[columns.lf] < _ANNOTATOR)
+    chosen = np.flatnonzero(annotator[columns.lf] < ANNOTATOR)
     fired = fired_matrix(matrix, columns, chosen)
     evidence = _Evidence(columns, counts, annotator, chosen, fired, weights, known, trust)
     params, solution = _fit_detectors(evidence, balance, tree, config)
 
     data, prior, log_spread = _annotator_problem(matrix, operator, evidence, params, tree, config)
-    state, correlation = fit_annotators(
+    run = functools.partial(
+        fit_annotators,
         data,
         prior,
         params.log_prior,
@@ -177,6 +186,13 @@ def fit(
         max_steps=config.max_steps,
         fixed_balance=class_balance is not None,
     )
+    state, correlation = run()
+    agreeing = 0
+    keys = [] if key is None else list(jax.random.split(key, config.num_restarts))
+    for restart in keys:
+        again, _ = run(draw_from_prior(restart, prior))
+        same = jnp.argmax(again.log_q, axis=1) == jnp.argmax(state.log_q, axis=1)
+        agreeing += bool(jnp.mean(same) >= _AGREEMENT)
     params = params._replace(
         log_prior=state.log_prior,
         log_vote=state.log_vote
@@ -200,6 +216,8 @@ def fit(
         status=status,
         num_steps=num_steps,
         objective_trace=np.asarray(state.trace[:num_steps]),
+        num_restarts=len(keys),
+        restarts_agreeing=agreeing,
     )
 
 
@@ -328,13 +346,13 @@ def _fit_detectors(
         fitted = fit_detectors(stats, num_groups=num_groups, config=config.minimise)
         precision[chosen] = fitted.precision
         copies, solution = fitted.copies, fitted.solution
-    log_lift = _log_lift(precision[chosen], part, node_mass, tree)
+    lift = log_lift(precision[chosen], part, node_mass, tree)
     params = MixtureParams(
         log_prior=jnp.asarray(np.log(class_balance), dtype),
         annotator=jnp.asarray(annotator, dtype),
         log_vote=jnp.zeros((d, tree.num_leaves), dtype),
         detector_columns=jnp.asarray(chosen, jnp.int32),
-        log_lift=jnp.asarray(log_lift, dtype),
+        log_lift=jnp.asarray(lift, dtype),
         copies=copies,
         correlation=jnp.zeros((), dtype),
         precision=jnp.asarray(precision, dtype),
@@ -362,7 +380,7 @@ def _overlaps(fired: jax.Array, weights: jax.Array) -> jax.Array:
     return jnp.matmul((fired * weights[:, None]).T, fired, precision=jax.lax.Precision.HIGHEST)
 
 
-def _log_lift(
+def log_lift(
     precision: np.ndarray, columns: Columns, node_mass: np.ndarray, tree: TaskTree
 ) -> np.ndarray:
     """float[e, s], `log P(leaf | vote) / P(leaf)`: one value under the node, one elsewhere."""

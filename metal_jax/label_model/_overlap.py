@@ -13,17 +13,21 @@ SGD with momentum; L-BFGS needs a tenth of the time.)
 
 **Not identified for three or more leaf states.** The first two terms are unchanged by
 :math:`\mu \to \mu P^{1/2} R P^{-1/2}` for every orthogonal R that fixes :math:`\sqrt p`, a family
-of (s-1)(s-2)/2 dimensions; only the start and the third term choose among its members. A likelihood
-model (`fit_dawid_skene`) does not have this freedom.
+of (s-1)(s-2)/2 dimensions; only the start and the third term choose among its members. They choose
+well when LFs err evenly, however wrong the prior precision, and badly when all LFs share a habit
+(mistaking one class for a certain other). Two remedies: overlaps of triples (`triples`), still a
+summary of the votes; and a few EM steps of Dawid-Skene from the solution (`polish_steps`), which
+need the votes and are the more accurate, being likelihood.
 
-Legend: `d` used (LF, node) columns, `m` LFs, `s` leaf states. `mu` in the paper is
-`conditional_rates` here.
+Legend: `n` items, `d` used (LF, node) columns, `m` LFs, `s` leaf states, `v` votes. `mu` in the
+paper is `conditional_rates` here.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,17 +36,31 @@ from jax.typing import ArrayLike
 
 from metal_jax._core.checks import check_shape
 from metal_jax._core.minimise import STATUS, MinimiseConfig, MinimiseResult, minimise
-from metal_jax._core.numerics import safe_log
 from metal_jax.label_model._class_balance import checked_class_balance
+from metal_jax.label_model._dawid_skene import VoteData, e_step, m_step, vote_data
+from metal_jax.label_model._dawid_skene_prior import DirichletPrior
+from metal_jax.label_model._incidence import SparseIncidence
+from metal_jax.label_model._moments import TripleStatistics, third_order_objective
+from metal_jax.label_model._rates import (
+    VoteList,
+    column_blocks,
+    listed_incidence,
+    overlap_objective,
+    overlap_objective_from_votes,
+    prior_conditional_rates,
+    rates_to_tables,
+)
 from metal_jax.label_model._result import FitResult
 from metal_jax.label_model._tables import ConditionalTables, column_root_mask
-from metal_jax.labeling import Columns, OverlapStatistics
+from metal_jax.labeling import Columns, OverlapStatistics, overlap_statistics, validate
 from metal_jax.task_tree import TaskTree
+
+_MAX_OVERLAPS = 2**24  # entries of O that are formed without being asked for
 
 
 @dataclasses.dataclass(frozen=True)
 class OverlapConfig:
-    """Settings of `fit_overlap`; the defaults hold for any data set.
+    """Settings of `fit_overlap` and `fit_overlap_from_votes`; the defaults hold for any data set.
 
     Attributes:
         minimise: solver and its stopping rule. `paper_sgd()` gives the paper's.
@@ -50,12 +68,25 @@ class OverlapConfig:
         l2: weight of the pull towards the prior rates; float, or one for each LF.
         ignore_abstains: whether the posterior takes an abstain as no evidence (as Snorkel does)
             rather than as a vote with its own probability.
+        third_order: weight of the overlaps of triples, where they are given; at 1 their mean
+            squared residual counts as much as that of the pairs.
+        polish_steps: EM steps from the solution, with the class balance kept; needs the votes. Ten
+            are plenty.
+        form_overlaps: whether `fit_overlap_from_votes` forms O; by default while it has at most
+            2^24 entries.
     """
 
     minimise: MinimiseConfig = MinimiseConfig()
     precision: float | tuple[float, ...] = 0.7
     l2: float | tuple[float, ...] = 1e-3
     ignore_abstains: bool = True
+    third_order: float = 0.1
+    polish_steps: int = 0
+    form_overlaps: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.polish_steps < 0:
+            raise ValueError(f"polish_steps: got {self.polish_steps}, expected at least 0")
 
 
 def paper_sgd(num_steps: int = 500) -> MinimiseConfig:
@@ -63,77 +94,6 @@ def paper_sgd(num_steps: int = 500) -> MinimiseConfig:
     return MinimiseConfig(
         method="sgd", max_steps=num_steps, gradient_tolerance=0.0, stall_tolerance=0.0
     )
-
-
-def overlap_objective(
-    conditional_rates: jax.Array,
-    overlaps: jax.Array,
-    class_balance: jax.Array,
-    off_block: jax.Array,
-    prior_rates: jax.Array,
-    l2: jax.Array,
-) -> jax.Array:
-    """The MeTaL loss; pure, jit-able, differentiable.
-
-    Args:
-        conditional_rates: float[d, s], `P(vote | Y)`, the unknown.
-        overlaps: float[d, d], observed `O`.
-        class_balance: float[s].
-        off_block: bool or float[d, d], which entries of `O` count: pairs of different,
-            conditionally independent LFs.
-        prior_rates: float[d, s].
-        l2: float[d], weight of the pull to `prior_rates`.
-
-    Returns:
-        float[], the loss.
-
-    Example:
-        >>> mu = jnp.array([[0.8, 0.2], [0.6, 0.1]])
-        >>> p = jnp.array([0.5, 0.5])
-        >>> O = mu @ jnp.diag(p) @ mu.T + jnp.diag(mu @ p - jnp.diag(mu @ jnp.diag(p) @ mu.T))
-        >>> float(overlap_objective(mu, O, p, 1 - jnp.eye(2), mu, jnp.zeros(2))) < 1e-10
-        True
-    """
-    weighted = conditional_rates * class_balance
-    pairs = jnp.matmul(weighted, conditional_rates.T, precision=jax.lax.Precision.HIGHEST)
-    residual = jnp.where(off_block, overlaps - pairs, 0)
-    rates = jnp.sum(weighted, axis=-1) - jnp.diagonal(overlaps)
-    pull = l2[:, None] * (conditional_rates - prior_rates)
-    # Sums of squares, not squared norms: the gradient of a norm at 0 is NaN.
-    return jnp.sum(residual**2) + jnp.sum(rates**2) + jnp.sum(pull**2)
-
-
-def prior_conditional_rates(
-    vote_rates: ArrayLike,
-    class_balance: ArrayLike,
-    columns: Columns,
-    tree: TaskTree,
-    precision: ArrayLike = 0.7,
-) -> np.ndarray:
-    """Where the fit starts: each LF votes at its rate and is right with probability `precision`.
-
-    `P(c | y) = rate * precision / P(node)` on the leaves that the node covers (the paper's start)
-    and `rate * (1 - precision) / (1 - P(node))` elsewhere, so that the rate is met exactly.
-
-    Args:
-        vote_rates: float[d].
-        class_balance: float[s].
-        columns: the columns.
-        tree: the task tree.
-        precision: float[] or float[m].
-
-    Returns:
-        float[d, s], clipped to [0, 1].
-    """
-    rates, balance = np.asarray(vote_rates)[:, None], np.asarray(class_balance)
-    covered = tree.covers[columns.symbol]
-    inside = covered @ balance
-    trust = np.broadcast_to(np.asarray(precision, float), (columns.num_lfs,))[columns.lf]
-    right = np.divide(trust, inside, out=np.zeros_like(inside), where=inside > 0)
-    outside = 1 - inside
-    wrong = np.divide(1 - trust, outside, out=np.zeros_like(outside), where=outside > 1e-9)
-    mean = np.where(covered, right[:, None], wrong[:, None]) * rates
-    return np.clip(mean, 0, 1) * column_root_mask(columns, tree)
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -146,11 +106,77 @@ def _solve(
     return minimise(objective, start, config)
 
 
+@functools.partial(jax.jit, static_argnames="config")
+def _solve_with_triples(
+    start: jax.Array,
+    own_root: jax.Array,
+    observed: tuple[jax.Array, ...],
+    third: tuple[jax.Array, jax.Array, jax.Array],
+    config: MinimiseConfig,
+) -> MinimiseResult:
+    weight, triple_overlaps, triples = third
+
+    def objective(rates: jax.Array) -> jax.Array:
+        rates = jnp.where(own_root, rates, 0)
+        balance = observed[1]
+        third_order = third_order_objective(rates, triple_overlaps, balance, triples)
+        return overlap_objective(rates, *observed) + weight * third_order
+
+    return minimise(objective, start, config)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _solve_from_votes(
+    start: jax.Array,
+    own_root: jax.Array,
+    votes: SparseIncidence,
+    observed: tuple[jax.Array, ...],
+    config: MinimiseConfig,
+) -> MinimiseResult:
+    def objective(rates: jax.Array) -> jax.Array:
+        return overlap_objective_from_votes(jnp.where(own_root, rates, 0), votes, *observed)
+
+    return minimise(objective, start, config)
+
+
+class _Problem(NamedTuple):
+    """What both forms of the objective share."""
+
+    start: jax.Array
+    own_root: jax.Array
+    balance: np.ndarray
+    l2: jax.Array
+
+
+def _problem(
+    vote_rates: np.ndarray,
+    columns: Columns,
+    tree: TaskTree,
+    class_balance: ArrayLike | None,
+    config: OverlapConfig,
+) -> _Problem:
+    if not columns.num_columns:
+        raise ValueError("votes: every LF abstains on every item; there is nothing to fit")
+    balance = checked_class_balance(class_balance, tree)
+    l2 = _per_lf("l2", config.l2, columns)
+    precision = _per_lf("precision", config.precision, columns)
+    prior = prior_conditional_rates(vote_rates, balance, columns, tree, precision)
+    dtype = jnp.result_type(float)
+    return _Problem(
+        jnp.asarray(prior, dtype),
+        jnp.asarray(column_root_mask(columns, tree)),
+        balance,
+        jnp.asarray(l2[columns.lf], dtype),
+    )
+
+
 def fit_overlap(
     statistics: OverlapStatistics,
     tree: TaskTree,
     class_balance: ArrayLike | None = None,
     config: OverlapConfig = OverlapConfig(),
+    *,
+    triples: TripleStatistics | None = None,
 ) -> FitResult:
     """Fit conditional vote rates to overlap statistics (MeTaL's label model).
 
@@ -161,42 +187,162 @@ def fit_overlap(
         tree: the task tree. The roots of a forest are fitted together; pairs of LFs on different
             roots do not enter the objective.
         class_balance: float[s] over leaf states, summing to one in each root; uniform by default.
-        config: settings.
+        config: settings; `polish_steps` must be 0, as the votes are not here.
+        triples: overlaps of triples of the same columns, from `triple_statistics`; the fit goes on
+            from the solution without them.
 
     Returns:
         The fit; `result.objective_trace` is the loss.
 
     Raises:
         ValueError: a class balance of the wrong length, negative, or not summing to one; per-LF
-            settings of the wrong length; no votes.
+            settings of the wrong length; no votes; polish steps.
     """
-    columns = statistics.columns
-    if not columns.num_columns:
-        raise ValueError("statistics: every LF abstains on every item; there is nothing to fit")
-    balance = checked_class_balance(class_balance, tree)
-    overlaps = statistics.overlaps()
-    l2 = _per_lf("l2", config.l2, columns)
-    precision = _per_lf("precision", config.precision, columns)
-    prior = prior_conditional_rates(np.diag(overlaps), balance, columns, tree, precision)
+    if config.polish_steps:
+        raise ValueError("polish_steps needs the votes: use fit_overlap_from_votes")
+    columns, overlaps = statistics.columns, statistics.overlaps()
+    problem = _problem(np.diag(overlaps), columns, tree, class_balance, config)
+    dtype = problem.start.dtype
     root = tree.node_root[columns.symbol]
     off_block = (columns.lf[:, None] != columns.lf) & (root[:, None] == root)
     observed = (
-        jnp.asarray(overlaps),
-        jnp.asarray(balance),
+        jnp.asarray(overlaps, dtype),
+        jnp.asarray(problem.balance, dtype),
         jnp.asarray(off_block),
-        jnp.asarray(prior),
-        jnp.asarray(l2[columns.lf]),
+        problem.start,
+        problem.l2,
     )
-    start, observed = jax.tree.map(_as_float, (jnp.asarray(prior), observed))
-    own_root = jnp.asarray(column_root_mask(columns, tree))
-    solution = _solve(start, own_root, observed, config.minimise)
-    tables = rates_to_tables(
-        solution.params, balance, columns, tree, ignore_abstains=config.ignore_abstains
+    solution = _solve(problem.start, problem.own_root, observed, config.minimise)
+    if triples is not None and len(triples.triples):
+        at = triples.triples
+        at, third = (x[(root[at] == root[at[:, :1]]).all(axis=1)] for x in (at, triples.overlaps()))
+        weight = jnp.asarray(config.third_order * off_block.sum(), dtype)
+        more = (weight, jnp.asarray(third, dtype), jnp.asarray(at))
+        solution = _solve_with_triples(
+            solution.params, problem.own_root, observed, more, config.minimise
+        )
+    return _result(solution, problem.balance, columns, tree, config)
+
+
+def fit_overlap_from_votes(
+    votes: ArrayLike | VoteList,
+    tree: TaskTree,
+    class_balance: ArrayLike | None = None,
+    config: OverlapConfig = OverlapConfig(),
+) -> FitResult:
+    """The fit of `fit_overlap` straight from the votes: without the matrix of pairs, and polished.
+
+    For 1,200 LFs x 56 classes that matrix would take 18 GB; `overlap_objective_from_votes` needs
+    memory O((n + d) s) instead, and each step one pass over the votes.
+
+    Args:
+        votes: int[n, m] node ids, -1 = abstain, -2 = never asked; or the votes as a list, where
+            what is absent is an abstain.
+        tree: the task tree.
+        class_balance: float[s] over leaf states, summing to one in each root; uniform by default.
+        config: settings.
+
+    Returns:
+        The fit. `objective_trace` is the loss, less a constant where O is not formed; the polish
+        is not part of it.
+
+    Raises:
+        ValueError: as `fit_overlap` and `labeling.validate`.
+
+    Example:
+        >>> from metal_jax.labeling import synthetic_votes
+        >>> tree = TaskTree.single(2)
+        >>> data = synthetic_votes(jax.random.key(0), 1000, 8, tree)
+        >>> fit_overlap_from_votes(data.votes, tree, config=OverlapConfig(polish_steps=5)).method
+        'overlap'
+    """
+    if isinstance(votes, VoteList):
+        matrix, listed = None, votes
+    else:
+        matrix = validate(votes, tree)
+        item, lf = np.nonzero(matrix >= 0)
+        listed = VoteList(item, lf, matrix[item, lf], *matrix.shape)
+    operator, columns = listed_incidence(listed, tree)
+    forms = config.form_overlaps
+    if forms is None:
+        forms = columns.num_columns**2 <= _MAX_OVERLAPS
+    if forms and matrix is not None:
+        unpolished = dataclasses.replace(config, polish_steps=0)
+        result = fit_overlap(overlap_statistics(matrix, columns), tree, class_balance, unpolished)
+    else:
+        counts = np.bincount(operator.column, minlength=columns.num_columns)
+        vote_rates = counts / listed.num_items
+        problem = _problem(vote_rates, columns, tree, class_balance, config)
+        dtype = problem.start.dtype
+        observed = (
+            jnp.asarray(vote_rates, dtype),
+            jnp.asarray(column_blocks(columns)),
+            jnp.asarray(problem.balance, dtype),
+            problem.start,
+            problem.l2,
+        )
+        solution = _solve_from_votes(
+            problem.start, problem.own_root, operator, observed, config.minimise
+        )
+        result = _result(solution, problem.balance, columns, tree, config)
+    if not config.polish_steps:
+        return result
+    data = (
+        VoteData(operator, None, jnp.asarray(columns.lf))
+        if matrix is None
+        else vote_data(matrix, columns)
     )
+    tables = polish_tables(result.params, data, tree, config.polish_steps)
+    return result._replace(
+        params=tables, status=f"{result.status}; then {config.polish_steps} EM steps"
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("tree", "num_steps"))
+def polish_tables(
+    tables: ConditionalTables, data: VoteData, tree: TaskTree, num_steps: int
+) -> ConditionalTables:
+    """A few EM steps of Dawid-Skene from given tables, the class balance kept.
+
+    The likelihood of the votes has no rotations; the start picks the right one of its maxima. Each
+    LF's start counts as one vote for each leaf state. Where abstains are ignored
+    (`log_abstain` 0 throughout an LF) they stay so, and its table becomes one given that it votes.
+
+    Args:
+        tables: the start.
+        data: the votes.
+        tree: the task tree (static).
+        num_steps: static.
+
+    Returns:
+        The tables.
+    """
+    prior = DirichletPrior(
+        vote=jnp.where(tables.log_vote < 0, jnp.exp(tables.log_vote), 0),
+        abstain=jnp.where(tables.log_abstain < 0, jnp.exp(tables.log_abstain), 0),
+        balance=jnp.ones_like(tables.log_prior),
+    )
+
+    def step(_: jax.Array, now: ConditionalTables) -> ConditionalTables:
+        log_q, _ = e_step(now, data, tree)
+        return m_step(log_q, data, prior, tree)._replace(log_prior=tables.log_prior)
+
+    return jax.lax.fori_loop(0, num_steps, step, tables)
+
+
+def _result(
+    solution: MinimiseResult,
+    balance: np.ndarray,
+    columns: Columns,
+    tree: TaskTree,
+    config: OverlapConfig,
+) -> FitResult:
     num_steps = int(solution.num_steps)
     return FitResult(
         method="overlap",
-        params=tables,
+        params=rates_to_tables(
+            solution.params, balance, columns, tree, ignore_abstains=config.ignore_abstains
+        ),
         columns=columns,
         tree=tree,
         converged=bool(solution.converged),
@@ -206,51 +352,8 @@ def fit_overlap(
     )
 
 
-def _as_float(x: jax.Array) -> jax.Array:
-    """Boolean masks stay, everything else takes the default float dtype."""
-    return x if x.dtype == bool else x.astype(jnp.result_type(float))
-
-
 def _per_lf(name: str, value: float | tuple[float, ...], columns: Columns) -> np.ndarray:
     array = np.asarray(value, float)
     if array.ndim:
         check_shape(name, array, (columns.num_lfs,))
     return np.broadcast_to(array, (columns.num_lfs,))
-
-
-def rates_to_tables(
-    conditional_rates: ArrayLike,
-    class_balance: ArrayLike,
-    columns: Columns,
-    tree: TaskTree,
-    *,
-    ignore_abstains: bool,
-) -> ConditionalTables:
-    """Log tables from fitted rates, which need not be probabilities after least squares.
-
-    Args:
-        conditional_rates: float[d, s].
-        class_balance: float[s].
-        columns: the columns.
-        tree: the task tree.
-        ignore_abstains: leave `log_abstain` at zero.
-
-    Returns:
-        The tables; rates are clipped at a hundredth of the column's mean rate from below (a zero
-        from least squares means "small", not "impossible") and scaled where an LF's sum over one.
-    """
-    rates = jnp.asarray(conditional_rates)
-    mean = jnp.sum(rates * jnp.asarray(class_balance, rates.dtype), axis=-1, keepdims=True)
-    rates = jnp.clip(rates, jnp.maximum(mean, 1e-6) * 0.01, 1.0)
-    lf = jnp.asarray(columns.lf)
-    total = jax.ops.segment_sum(rates, lf, columns.num_lfs)
-    rates = rates / jnp.maximum(total, 1.0)[lf]
-    total = jax.ops.segment_sum(rates, lf, columns.num_lfs)
-    own_root = jnp.asarray(column_root_mask(columns, tree))
-    votes_there = jax.ops.segment_max(own_root.astype(jnp.int32), lf, columns.num_lfs) > 0
-    log_abstain = jnp.where(votes_there, jnp.log(jnp.maximum(1 - total, 1e-6)), 0)
-    return ConditionalTables(
-        log_prior=safe_log(jnp.asarray(class_balance, rates.dtype)),
-        log_vote=jnp.where(own_root, jnp.log(rates), 0),
-        log_abstain=jnp.zeros_like(log_abstain) if ignore_abstains else log_abstain,
-    )

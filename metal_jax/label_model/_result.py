@@ -51,6 +51,8 @@ class FitResult(NamedTuple):
         status: why the fit stopped, in words.
         num_steps: optimiser steps or EM iterations taken.
         objective_trace: float[num_steps + 1], the objective before each step and at the end.
+        num_restarts: fits started elsewhere as a check, 0 if none were asked for.
+        restarts_agreeing: how many of them label 99 % of the items the same way.
     """
 
     method: str
@@ -61,6 +63,8 @@ class FitResult(NamedTuple):
     status: str
     num_steps: int
     objective_trace: np.ndarray
+    num_restarts: int = 0
+    restarts_agreeing: int = 0
 
     @property
     def class_balance(self) -> np.ndarray:
