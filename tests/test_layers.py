@@ -16,6 +16,7 @@ LAYERS = {
     "task_tree": 1,
     "metrics": 1,
     "labeling": 2,
+    "exhaust": 3,
     "label_model": 3,
     "network": 3,
     "datasets": 4,
@@ -25,6 +26,7 @@ LAYERS = {
 }
 ROOMS = [
     "datasets",
+    "exhaust",
     "label_model",
     "labeling",
     "metrics",
