@@ -3,7 +3,8 @@
 Protocol: labelling-function sets are fitted on `train` and judged on `test` (tennis: `valid`),
 crowds are fitted and judged on all items; accuracy over gold items with at least one vote, ties
 split; no gold label enters any fit and no setting differs between sets. The interval is a paired
-bootstrap over items of the difference between the default and majority vote.
+bootstrap over items of the difference between the default and majority vote. With `--peers`
+Snorkel's LabelModel is fitted beside it in the same run; times are of fit and posterior, ours warm.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.peers import PeerMissing, snorkel
 from metal_jax import label_model, metrics
 from metal_jax.labeling import overlap_statistics
 from metal_jax.task_tree import TaskTree
@@ -85,7 +87,7 @@ def paired_interval(difference: np.ndarray, seed: int = 0) -> tuple[float, float
     return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
 
 
-def run(folder: Path, name: str) -> dict:
+def run(folder: Path, name: str, peers: bool) -> dict:
     """One row of the table."""
     tree = TaskTree.single({**LF_SETS, **CROWDS}[name])
     train, test, gold = load(folder, name)
@@ -101,6 +103,12 @@ def run(folder: Path, name: str) -> dict:
     start = time.perf_counter()
     fit_posterior("default", train, test, tree)
     row["warm_seconds"] = time.perf_counter() - start
+    row["snorkel"] = row["snorkel_ece"] = row["snorkel_seconds"] = float("nan")
+    if peers:
+        probs, row["snorkel_seconds"] = snorkel(train, test, tree.num_leaves)
+        row["snorkel"] = float(correctness(probs, gold).mean())
+        ece = metrics.expected_calibration_error(jnp.asarray(probs), jnp.asarray(gold))
+        row["snorkel_ece"] = float(ece)
     return row
 
 
@@ -110,6 +118,7 @@ def main() -> None:
     default = os.environ.get("METAL_JAX_DATA", "../shared/data")
     parser.add_argument("--data", type=Path, default=Path(default))
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--peers", action="store_true", help="Snorkel beside ours (minutes)")
     options = parser.parse_args()
     folder = options.data / "votes"
     if not folder.is_dir():
@@ -117,14 +126,19 @@ def main() -> None:
     print(f"fitted without gold labels on {jax.devices()[0].device_kind}, jax {jax.__version__}\n")
     print(
         "| set | n | m | k | majority | default | difference, 95 % | ECE | Dawid-Skene | overlap "
-        "objective | warm fit + posterior, s |"
+        "objective | s, warm | Snorkel | its ECE | its s | its s / ours |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
     rows = []
     for sets, title in ((LF_SETS, "LF sets"), (CROWDS, "crowds")):
         part = []
         for name in sets:
-            row = run(folder, name)
+            try:
+                row = run(folder, name, options.peers)
+            except PeerMissing as missing:
+                print(f"no peers: {missing}")
+                options.peers = False
+                row = run(folder, name, False)
             part.append(row)
             low, high = row["interval"]
             gain = row["default"] - row["majority"]
@@ -132,16 +146,20 @@ def main() -> None:
                 f"| {name} | {row['n']} | {row['m']} | {row['k']} | {row['majority']:.4f} "
                 f"| {row['default']:.4f} | {gain:+.4f} [{low:+.4f}, {high:+.4f}] "
                 f"| {row['default_ece']:.3f} | {row['dawid_skene']:.4f} | {row['overlap']:.4f} "
-                f"| {row['warm_seconds']:.2f} |",
+                f"| {row['warm_seconds']:.2f} | {row['snorkel']:.4f} | {row['snorkel_ece']:.3f} "
+                f"| {row['snorkel_seconds']:.1f} "
+                f"| {row['snorkel_seconds'] / row['warm_seconds']:.0f} |",
                 flush=True,
             )
         means = [np.mean([row[method] for row in part]) for method in METHODS]
         print(
             f"| **mean of {len(part)} {title}** | | | | **{means[0]:.4f}** | **{means[1]:.4f}** | "
-            f"| | {means[2]:.4f} | {means[3]:.4f} | |"
+            f"| | {means[2]:.4f} | {means[3]:.4f} | "
+            f"| {np.mean([row['snorkel'] for row in part]):.4f} | | | |"
         )
         rows += part
-    median = {m: float(np.median([row[f"{m}_ece"] for row in rows])) for m in METHODS}
+    names = (*METHODS, "snorkel")
+    median = {m: round(float(np.median([row[f"{m}_ece"] for row in rows])), 4) for m in names}
     print(f"\nmedian ECE over the {len(rows)} sets: {median}")
     if options.out:
         options.out.write_text("".join(json.dumps(row) + "\n" for row in rows))

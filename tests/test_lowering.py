@@ -21,7 +21,7 @@ from metal_jax.label_model import (
     vote_data,
 )
 from metal_jax.label_model._annotators import AnnotatorData, annotator_prior, fit_annotators
-from metal_jax.label_model._detectors import detector_statistics, fit_detectors
+from metal_jax.label_model._detectors import DetectorPrior, detector_statistics, fit_detectors
 from metal_jax.label_model._mixture_params import _log_posterior
 from metal_jax.label_model._relations import relation_incidence
 from metal_jax.labeling import overlap_counts, used_columns
@@ -108,7 +108,7 @@ def network_loss(params):
 KERNELS = {
     "fit_annotators": (annotators, ANNOTATORS),
     "fit_detectors": (
-        lambda stats: fit_detectors(stats, num_groups=2, config=MinimiseConfig()),
+        lambda stats: fit_detectors(stats, DetectorPrior(), num_groups=2, config=MinimiseConfig()),
         STATS,
     ),
     "default_posterior": (default_posterior, RESULT.params),

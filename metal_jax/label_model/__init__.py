@@ -18,6 +18,7 @@ from metal_jax.label_model._dawid_skene_prior import (
     tied_entries,
 )
 from metal_jax.label_model._dependencies import DependencyConfig, fit_with_dependencies
+from metal_jax.label_model._detectors import DetectorPrior
 from metal_jax.label_model._discovery import Dependencies, DiscoveryConfig, discover_dependencies
 from metal_jax.label_model._extend import add_lfs
 from metal_jax.label_model._glad import GladConfig, GladParams, fit_glad
@@ -78,6 +79,7 @@ __all__ = [
     "DenseIncidence",
     "Dependencies",
     "DependencyConfig",
+    "DetectorPrior",
     "Diagnosis",
     "DirichletPrior",
     "DiscoveryConfig",

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metal_jax.label_model._choices import choices
 from metal_jax.label_model._incidence import Incidence
 from metal_jax.label_model._relations import RelationIncidence
 from metal_jax.label_model._tables import column_root_mask
@@ -84,17 +85,7 @@ def annotator_prior(
         The pseudo-counts, in the default float dtype.
     """
     m, s = columns.num_lfs, tree.num_leaves
-    task = tree.node_task[columns.symbol]
-    on_task = np.zeros((m, tree.num_tasks), bool)
-    on_task[columns.lf, task] = True
-    # Labels of each task that lie on, and off, the path to each leaf.
-    size = np.array([len(t.labels) for t in tree.tasks])
-    active = tree.node_task_labels[tree.leaf_nodes].T >= 0  # [t, s]
-    leaf_root = tree.node_root[tree.leaf_nodes]
-    task_root = tree.node_root[[nodes[0] for nodes in tree.task_nodes]]
-    own = task_root[:, None] == leaf_root
-    num_right = on_task @ (active & own).astype(float)
-    num_wrong = on_task @ ((size[:, None] - active) * own).astype(float)
+    num_right, num_wrong, _ = choices(columns, tree)
     accuracy = accuracy[:, None]
     right = np.where(num_wrong > 0, accuracy, 1.0) / np.maximum(num_right, 1)
     wrong = np.where(num_right > 0, 1 - accuracy, 1.0) / np.maximum(num_wrong, 1)
@@ -104,6 +95,7 @@ def annotator_prior(
     used = np.zeros((m, s))
     np.add.at(used, columns.lf, mean)
     in_root = num_right + num_wrong > 0
+    leaf_root = tree.node_root[tree.leaf_nodes]
     num_leaves = np.array([span.stop - span.start for span in tree.root_leaves])[leaf_root]
     dtype = jnp.result_type(float)
     return AnnotatorPrior(

@@ -165,7 +165,7 @@ def m_step(
     mass = jnp.sum(q, axis=0)
     m, lf = prior.abstain.shape[0], data.lf_of_column
     exists = prior.vote > 0
-    votes = data.votes.transpose_apply(q) * exists
+    votes = jnp.where(exists, data.votes.transpose_apply(q), 0)
     silent = mass - jax.ops.segment_sum(votes, lf, m)
     if data.not_asked is not None:
         silent = silent - data.not_asked.transpose_apply(q)

@@ -43,13 +43,26 @@ from metal_jax._core.minimise import MinimiseConfig, MinimiseResult, minimise
 from metal_jax.labeling import Columns
 from metal_jax.task_tree import TaskTree
 
-_SENSITIVITY = 0.8
-_MAX_PRECISION = 0.98
 _MIN_LIFT = 1.05  # precision is at least allowed to be this multiple of the node's mass
-_PRIOR_ODDS = 10.0
-_SHIFT_SD = 0.1
 _SIZES = (100.0, 10.0, 1.0, 0.1)
-_COPY_SHRINKAGE = 20.0
+
+
+class DetectorPrior(NamedTuple):
+    """Constants of the pair model; numbers, so that another choice compiles nothing.
+
+    Attributes:
+        sensitivity: most of the items of its class that a detector may find.
+        max_precision: and the most it may be right.
+        odds: prior odds of a detector that fires on all items, times those of its node.
+        shift_sd: standard deviation of the log shift of each pair of root labels.
+        copy_shrinkage: pseudo-count in the correlation that tells copies.
+    """
+
+    sensitivity: float = 0.8
+    max_precision: float = 0.98
+    odds: float = 10.0
+    shift_sd: float = 0.1
+    copy_shrinkage: float = 20.0
 
 
 class DetectorStatistics(NamedTuple):
@@ -192,12 +205,13 @@ def _log_coefficients(observed: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames=("num_groups", "config"))
 def fit_detectors(
-    stats: DetectorStatistics, *, num_groups: int, config: MinimiseConfig
+    stats: DetectorStatistics, prior: DetectorPrior, *, num_groups: int, config: MinimiseConfig
 ) -> Detectors:
     """MAP precisions and copy weights of detectors.
 
     Args:
         stats: see `DetectorStatistics`.
+        prior: constants.
         num_groups: number of root labels (static).
         config: solver (static).
 
@@ -205,9 +219,9 @@ def fit_detectors(
         The fit. One compiled program.
     """
     low = stats.mass
-    high = jnp.minimum(_MAX_PRECISION, _SENSITIVITY * stats.mass / stats.rate)
+    high = jnp.minimum(prior.max_precision, prior.sensitivity * stats.mass / stats.rate)
     high = jnp.minimum(jnp.maximum(high, _MIN_LIFT * stats.mass), 1)
-    odds = _PRIOR_ODDS * stats.mass / jnp.where(stats.mass < 1, 1 - stats.mass, 1)
+    odds = prior.odds * stats.mass / jnp.where(stats.mass < 1, 1 - stats.mass, 1)
     centre = jnp.log(odds) - jnp.log(stats.lf_rate) / 2
     trusted = jnp.clip((stats.trust - low) / (high - low), 0.01, 0.99)
     centre = jnp.where(jnp.isnan(trusted), centre, jax.scipy.special.logit(trusted))
@@ -222,7 +236,7 @@ def fit_detectors(
     def objective(params: tuple[jax.Array, jax.Array]) -> jax.Array:
         deviation, shift = params
         mean = expected_overlaps(precision_of(deviation), stats)
-        mean = jnp.maximum(mean * jnp.exp(_SHIFT_SD * shift[pair]), 1e-12)
+        mean = jnp.maximum(mean * jnp.exp(prior.shift_sd * shift[pair]), 1e-12)
         log_likelihood = _log_pair_likelihood(stats.overlaps, mean, log_coefficients)
         fit = jnp.sum(stats.weight * log_likelihood) / 2  # each pair stands twice
         right, wrong = stats.right_wrong
@@ -234,15 +248,16 @@ def fit_detectors(
     start = (jnp.zeros_like(stats.rate), jnp.zeros((num_groups, num_groups), dtype))
     solution = minimise(objective, start, config)
     precision = precision_of(solution.params[0])
-    return Detectors(precision, copy_weights(precision, stats), solution)
+    return Detectors(precision, copy_weights(precision, stats, prior.copy_shrinkage), solution)
 
 
-def copy_weights(precision: jax.Array, stats: DetectorStatistics) -> jax.Array:
+def copy_weights(precision: jax.Array, stats: DetectorStatistics, shrinkage: float) -> jax.Array:
     """How far each column repeats each other one of the same node.
 
     Args:
         precision: float[e].
         stats: see `DetectorStatistics`.
+        shrinkage: pseudo-count.
 
     Returns:
         float[e, e] in [0, 1], their co-firing beyond what the precisions explain, as a correlation.
@@ -251,7 +266,7 @@ def copy_weights(precision: jax.Array, stats: DetectorStatistics) -> jax.Array:
     count = stats.rate * stats.num_items
     # A pattern's count varies less than Poisson where the truth explains it; never under a tenth.
     spread = jnp.sqrt(jnp.maximum(count - jnp.diagonal(mean), 0.1 * count))
-    excess = (stats.overlaps - mean) / (spread[:, None] * spread + _COPY_SHRINKAGE)
+    excess = (stats.overlaps - mean) / (spread[:, None] * spread + shrinkage)
     same_node = (stats.shared_mass == stats.mass) & (stats.shared_mass == stats.mass[:, None])
     comparable = same_node & (stats.weight > 0)
     return jnp.where(comparable, jnp.clip(excess, 0, 1), 0)

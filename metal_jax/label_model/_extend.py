@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from metal_jax.label_model._annotators import annotator_prior
 from metal_jax.label_model._dawid_skene import e_step, m_step, vote_data
 from metal_jax.label_model._dawid_skene_prior import abstain_rates, dirichlet_prior
-from metal_jax.label_model._detectors import copy_weights, detector_statistics
+from metal_jax.label_model._detectors import DetectorPrior, copy_weights, detector_statistics
 from metal_jax.label_model._kinds import annotator_probability
 from metal_jax.label_model._mixture import ANNOTATOR, log_lift
 from metal_jax.label_model._mixture_params import MixtureParams, fired_matrix
@@ -144,8 +144,8 @@ def _with_mixture(
             node_mass,
             tree,
         )
-        weights = copy_weights(jnp.asarray(precision[chosen], params.log_vote.dtype), stats)
-        return np.array(weights, float)
+        fitted = jnp.asarray(precision[chosen], params.log_vote.dtype)
+        return np.array(copy_weights(fitted, stats, DetectorPrior().copy_shrinkage), float)
 
     def own_precision(counts: np.ndarray) -> np.ndarray:
         covered = (counts * tree.covers[part.symbol]).sum(axis=1)

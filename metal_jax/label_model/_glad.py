@@ -7,10 +7,10 @@ The vote of LF j on item i is right with a probability of its own,
 
 with the ability :math:`\alpha_j` (negative for an adversary) and the easiness :math:`\beta_i > 0`;
 errors are spread evenly over the wrong labels (Whitehill, Ruvolo, Wu, Bergsma & Movellan, "Whose
-Vote Should Count More", NIPS 2009, sections 2-3; the priors are theirs). On a task tree a vote is
-right on the leaves that its node covers, and an LF chooses among the labels of the tasks that it
-votes on (`_choices`): right labels share :math:`\sigma`, wrong ones :math:`1 - \sigma`. A missing
-vote says nothing. The class balance is given, by default uniform as in the paper.
+Vote Should Count More", NIPS 2009, sections 2-3; the priors are those of crowd-kit 1.4.2). On a
+task tree a vote is right on the leaves that its node covers, and an LF chooses among the labels of
+the tasks that it votes on (`_choices`): right labels share :math:`\sigma`, wrong ones
+:math:`1 - \sigma`. A missing vote says nothing. The class balance is given, by default uniform.
 
 Fit. MAP of abilities and easinesses by EM. The expected log-likelihood of a vote that is right with
 posterior probability r is :math:`(r - \tfrac12) x - \log 2\cosh(x/2)`, :math:`x = \alpha\beta`.
@@ -192,7 +192,7 @@ def fit_glad(
     Args:
         votes: int[n, m] node ids, negative = no vote, which says nothing.
         tree: a task tree of one root.
-        class_balance: float[s], kept fixed; uniform by default, as in the paper.
+        class_balance: float[s], kept fixed; uniform by default.
         config: settings.
 
     Returns:

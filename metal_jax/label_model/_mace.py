@@ -8,17 +8,18 @@ draws a label from a strategy of its own, whatever the truth:
 (Hovy, Berg-Kirkpatrick, Vaswani & Hovy, "Learning Whom to Trust with MACE", NAACL 2013, section 2),
 with :math:`R_{jy}` the labels on the path to y among those of the tasks that the LF votes on: 1 for
 a single task. The strategy is over all labels of those tasks. So a MACE model is a set of
-conditional tables. A missing vote says nothing. The class balance is given, by default uniform as
-in the paper.
+conditional tables. A missing vote says nothing, so an LF that only ever says one thing (a keyword)
+is best explained as a spammer: posteriors of such votes are far too flat, though their order may
+be good. The class balance is given, by default uniform as in the paper.
 
 Fit. EM: of the expected votes for v the share
 :math:`\theta_j / (\theta_j + R_{jy} (1 - \theta_j) \xi_{jv})` on covered leaves was known, the
 rest was spam; counts plus pseudo-counts a, normalised, are the new parameters (`method="em"`, the
 mode under a Dirichlet(1 + a) prior), or the geometric means
-:math:`\exp(\psi(N + a) - \psi(\sum (N + a)))` of their Dirichlet posteriors (`method="vb"`, the
-paper's variational Bayes under Beta(1/2, 1/2) and Dirichlet(10) priors). The objective, a
-log-posterior or the variational lower bound, never falls. It has several maxima, so it is run from
-several random starts at once.
+:math:`\exp(\psi(N + a) - \psi(\sum (N + a)))` of their Dirichlet posteriors (`method="vb"`,
+variational Bayes, under the Beta(1/2, 1/2) and Dirichlet(10) priors of crowd-kit 1.4.2). The
+objective, a log-posterior or the variational lower bound, never falls. It has several maxima, so it
+is run from several random starts at once.
 
 Legend: `n` items, `m` LFs, `d` (LF, node) columns, `s` leaf states, `r` restarts.
 """

@@ -69,7 +69,8 @@ def _share_out(support: jax.Array, tree: TaskTree) -> jax.Array:
     for level in tree.levels:
         count = jnp.where(level.mask, support[:, level.nodes], -1)
         best = count == jnp.max(count, axis=-1, keepdims=True)
+        best = best.astype(jnp.float32)
         share = best / jnp.sum(best, axis=-1, keepdims=True)
         shares.append(share[:, level.mask])
-    log_share = jnp.log(jnp.concatenate(shares, axis=-1).astype(jnp.float32))
+    log_share = jnp.log(jnp.concatenate(shares, axis=-1))
     return jnp.exp(path_sum(tree, log_share)[:, tree.leaf_nodes])

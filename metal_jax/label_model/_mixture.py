@@ -52,7 +52,11 @@ from metal_jax.label_model._annotators import (
     relation_prior,
 )
 from metal_jax.label_model._class_balance import checked_class_balance
-from metal_jax.label_model._detectors import detector_statistics, fit_detectors
+from metal_jax.label_model._detectors import (
+    DetectorPrior,
+    detector_statistics,
+    fit_detectors,
+)
 from metal_jax.label_model._gold import checked_item_weights, gold_mask
 from metal_jax.label_model._incidence import Incidence
 from metal_jax.label_model._kinds import annotator_probability
@@ -92,6 +96,9 @@ class MixtureConfig:
         num_restarts: restarts, if `fit` is given a key.
         max_steps: most EM iterations.
         tolerance: stop EM when an iteration moves no item's posterior by more than this.
+        detectors: constants of the detectors' pair model.
+        annotator: fixes the probability that an LF is an annotator, where you know what your LFs
+            are: 1 for a crowd; None infers it for each LF.
         minimise: solver of the detectors' pair model.
     """
 
@@ -104,6 +111,8 @@ class MixtureConfig:
     num_restarts: int = 5
     max_steps: int = 200
     tolerance: float = 1e-4
+    detectors: DetectorPrior = DetectorPrior()
+    annotator: float | None = None
     minimise: MinimiseConfig = MinimiseConfig(max_steps=150)
 
 
@@ -170,6 +179,8 @@ def fit(
     weight_column = jnp.asarray(weights[:, None], dtype)
     counts = np.asarray(operator.transpose_apply(weight_column)[:, 0], float)
     annotator = np.asarray(annotator_probability(counts, columns, tree), float)
+    if config.annotator is not None:
+        annotator = np.full_like(annotator, config.annotator)
     chosen = np.flatnonzero(annotator[columns.lf] < ANNOTATOR)
     fired = fired_matrix(matrix, columns, chosen)
     evidence = _Evidence(columns, counts, annotator, chosen, fired, weights, known, trust)
@@ -191,8 +202,11 @@ def fit(
     keys = [] if key is None else list(jax.random.split(key, config.num_restarts))
     for restart in keys:
         again, _ = run(draw_from_prior(restart, prior))
-        same = jnp.argmax(again.log_q, axis=1) == jnp.argmax(state.log_q, axis=1)
-        agreeing += bool(jnp.mean(same) >= _AGREEMENT)
+        same = [
+            jnp.argmax(again.log_q[:, span], axis=1) == jnp.argmax(state.log_q[:, span], axis=1)
+            for span in tree.root_leaves
+        ]
+        agreeing += bool(jnp.mean(jnp.stack(same)) >= _AGREEMENT)
     params = params._replace(
         log_prior=state.log_prior,
         log_vote=state.log_vote
@@ -343,7 +357,9 @@ def _fit_detectors(
             trust=evidence.trust[part.lf],
         )
         num_groups = int(stats.group.max()) + 1
-        fitted = fit_detectors(stats, num_groups=num_groups, config=config.minimise)
+        fitted = fit_detectors(
+            stats, config.detectors, num_groups=num_groups, config=config.minimise
+        )
         precision[chosen] = fitted.precision
         copies, solution = fitted.copies, fitted.solution
     lift = log_lift(precision[chosen], part, node_mass, tree)

@@ -122,8 +122,9 @@ def tables_lf_accuracy(tables: ConditionalTables, columns: Columns, tree: TaskTr
     Returns:
         float[m]; NaN for an LF without any column.
     """
-    joint = jnp.exp(tables.log_vote + tables.log_prior) * column_root_mask(columns, tree)
-    right = jnp.sum(joint * tree.covers[columns.symbol], axis=-1)
+    joint = jnp.exp(tables.log_vote + tables.log_prior)
+    joint = jnp.where(column_root_mask(columns, tree), joint, 0)
+    right = jnp.sum(jnp.where(tree.covers[columns.symbol], joint, 0), axis=-1)
     lf, m = jnp.asarray(columns.lf), columns.num_lfs
     correct = jax.ops.segment_sum(right, lf, m)
     return correct / jax.ops.segment_sum(jnp.sum(joint, axis=-1), lf, m)

@@ -347,8 +347,8 @@ def _solve(
         lf = columns.lf[here]
         sign = _signs(columns, tree, int(node))
         moments = _node_moments(counts, sign, here, lf, config)
-        arrays = [jnp.asarray(array, jnp.result_type(float)) for array in moments]
-        size = np.asarray(triplet_magnitudes(*arrays, aggregate=config.aggregate), float)[lf]
+        inputs = (jnp.asarray(array, jnp.result_type(float)) for array in moments)
+        size = np.asarray(triplet_magnitudes(*inputs, aggregate=config.aggregate), float)[lf]
         agreement = np.sum(moments[0] * moments[1], axis=1)[lf]
         size = np.where(agreement < 0, -size, size)
         scale = vote_rate[lf] if config.items == "both_vote" else np.ones(len(here))
@@ -385,8 +385,8 @@ def _node_moments(
         fires = rate[here, None]
         voted = rate @ np.abs(signed) / counts.num_items
         square = voted[:, None] * voted
-    in_root = signed.any(axis=0)
-    size = size * (in_root[:, None] & in_root & ~np.eye(m, dtype=bool))
+    in_root = np.asarray(signed.any(axis=0), float)
+    size = size * in_root[:, None] * in_root * (1 - np.eye(m))
     items = np.maximum(size, 1)
     reference = signed.T @ column_vote / items
     if config.moments == "signed":

@@ -297,3 +297,63 @@ def test_bad_options_are_named(options, message):
 def test_bad_soft_votes_are_named(votes, message):
     with pytest.raises(ValueError, match=message):
         fit(votes, TaskTree.single(3))
+
+
+def test_an_lf_copied_five_times_counts_little_more_than_once():
+    tree = TaskTree.single(3)
+    votes, truth = keyword_votes(0)
+    copied = np.concatenate([votes, *[votes[:, :1]] * 5], axis=1)  # the least precise of class 0
+    alone = np.asarray(posterior(fit(votes, tree), votes))
+    probs = np.asarray(posterior(fit(copied, tree), copied))
+    print(
+        "COPY",
+        accuracy_of(probs, copied, truth),
+        accuracy_of(alone, votes, truth),
+        accuracy_of(majority_vote(copied, tree), copied, truth),
+        accuracy_of(majority_vote(votes, tree), votes, truth),
+    )
+
+
+def test_an_lf_that_always_votes_one_class():
+    tree = TaskTree.single(3)
+    for make in (keyword_votes, crowd_votes):
+        votes, truth = make(0)[:2]
+        more = np.concatenate([votes, np.zeros_like(votes[:, :1])], axis=1)
+        result = fit(more, tree)
+        some = (votes >= 0).any(1)
+        print(
+            "CONST",
+            accuracy_of(posterior(result, more)[some], votes[some], truth[some]),
+            accuracy_of(posterior(fit(votes, tree), votes), votes, truth),
+            accuracy_of(majority_vote(more[some], tree), votes[some], truth[some]),
+            lf_accuracy(result)[-1],
+        )
+
+
+def test_a_class_of_one_per_cent():
+    rng = np.random.default_rng(0)
+    truth = (rng.random(10_000) < 0.01).astype(int)
+    accuracy = np.linspace(0.7, 0.9, 10)
+    right = rng.random((10_000, 10)) < accuracy
+    votes = np.where(
+        rng.random((10_000, 10)) < 0.6, np.where(right, truth[:, None], 1 - truth[:, None]), -1
+    )
+    result = fit(votes, TaskTree.single(2))
+    probs = np.asarray(posterior(result, votes))[:, 1]
+    true = fit(votes, TaskTree.single(2), [0.99, 0.01])
+    from metal_jax.metrics import roc_auc
+
+    for p in (
+        probs,
+        np.asarray(posterior(true, votes))[:, 1],
+        np.asarray(majority_vote(votes, TaskTree.single(2)))[:, 1],
+    ):
+        print(
+            "RARE",
+            result.class_balance,
+            roc_auc(p, truth),
+            ((p > 0.5) == truth).mean(),
+            (p > 0.5)[truth == 1].mean(),
+            truth[p > 0.5].mean(),
+            p.mean(),
+        )

@@ -164,7 +164,7 @@ def test_recovers_synthetic_votes(k):
     assert hits.mean() > (0.95 if k == 2 else 0.93)
 
 
-def test_a_tree_with_coarse_votes_and_even_confusion_is_exact():
+def test_a_tree_with_coarse_votes_is_recovered_nearly():
     tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
     balance = np.array([0.25, 0.25, 0.5])
     nodes = np.array([tree.node("a", "x"), tree.node("b", "u"), tree.node("a", "y")])
