@@ -34,7 +34,7 @@ ABLATIONS = {
 CONSTANTS = {
     "prior_accuracy": (0.6, 0.8),
     "prior_votes": (1.0, 4.0),
-    "balance_items": (5.0, 10.0, 20.0, 100.0),
+    "balance_items": (2.5, 10.0),
     "detectors.sensitivity": (0.7, 0.9),
     "detectors.max_precision": (0.95, 0.99),
     "detectors.odds": (5.0, 20.0),

@@ -76,7 +76,7 @@ def _run(options: argparse.Namespace) -> int:
         file = _votes.read_votes(options, options.votes)
         gold = _votes.read_gold(options, file)
         say("fitting the default label model")
-        model = fit("default", file.votes, file.tree)
+        model = fit("default", file.votes, file.tree, restarts=True)
         majority = fit("majority", file.votes, file.tree)
         say("comparing")
         about = {
@@ -86,6 +86,8 @@ def _run(options: argparse.Namespace) -> int:
                 "converged": model.converged,
                 "status": model.status,
                 "num_steps": model.num_steps,
+                "num_restarts": model.num_restarts,
+                "restarts_agreeing": model.restarts_agreeing,
             },
             "lfs": _lfs(file, gold, model),
             **_oddities(file),
@@ -242,7 +244,10 @@ def _print(about: dict[str, Any], num_lfs: int) -> None:
         console.print(f"{title}: {_shortened(names, 12) if names else 'none'}")
     console.print(_class_table(about))
     model = about["model"]
-    console.print(f"label model: {model['num_steps']} steps, {model['status']}")
+    console.print(
+        f"label model: {model['num_steps']} steps, {model['status']}; "
+        f"{model['restarts_agreeing']} of {model['num_restarts']} restarts agree"
+    )
     if not model["converged"]:
         console.print("warning: the fit did not converge; its estimates may be off")
     for task in about["tasks"]:

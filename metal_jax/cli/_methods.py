@@ -6,7 +6,7 @@ A new family is one line of `METHODS`: what its function accepts is read from it
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -58,6 +58,8 @@ class Fitted(NamedTuple):
         converged: whether the fit came to rest.
         status: why it stopped, in words.
         num_steps: steps taken.
+        num_restarts: fits started elsewhere as a check.
+        restarts_agreeing: how many of them label alike.
     """
 
     posterior: Callable[..., np.ndarray]
@@ -66,6 +68,8 @@ class Fitted(NamedTuple):
     converged: bool
     status: str
     num_steps: int
+    num_restarts: int = 0
+    restarts_agreeing: int = 0
 
 
 def check_options(name: str, **given: Any) -> None:
@@ -86,6 +90,7 @@ def fit(
     class_balance: np.ndarray | None = None,
     gold: np.ndarray | None = None,
     seed: int = 0,
+    restarts: bool = False,
 ) -> Fitted:
     """Fit a method.
 
@@ -96,6 +101,7 @@ def fit(
         class_balance: float[s].
         gold: int[n] node ids, -1 = unknown.
         seed: for methods that draw random numbers.
+        restarts: whether to start again elsewhere, as a check, where the method can.
 
     Returns:
         The fitted model.
@@ -109,7 +115,8 @@ def fit(
     accepted = _accepted(name)
     options: dict[str, Any] = {"class_balance": class_balance, "gold": gold}
     options = {key: value for key, value in options.items() if value is not None}
-    if "key" in accepted:
+    needed = "key" in accepted and accepted["key"].default is inspect.Parameter.empty
+    if needed or (restarts and "key" in accepted):
         options["key"] = jax.random.key(seed)
     if settings := METHODS[name].settings:
         options["config"] = label_model.DawidSkeneConfig(**settings)
@@ -126,6 +133,8 @@ def fit(
         converged=bool(result.converged),
         status=result.status,
         num_steps=int(result.num_steps),
+        num_restarts=result.num_restarts,
+        restarts_agreeing=result.restarts_agreeing,
     )
 
 
@@ -135,8 +144,8 @@ def _function(name: str) -> Callable[..., Any]:
     return getattr(label_model, METHODS[name].function)
 
 
-def _accepted(name: str) -> set[str]:
-    return set(inspect.signature(_function(name)).parameters)
+def _accepted(name: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(_function(name)).parameters
 
 
 def _majority(votes: np.ndarray, tree: TaskTree) -> Fitted:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metal_jax.label_model._choices import choices
+from metal_jax.label_model._class_balance import balance_pseudo_items
 from metal_jax.label_model._incidence import Incidence
 from metal_jax.label_model._relations import RelationIncidence
 from metal_jax.label_model._tables import column_root_mask
@@ -79,7 +80,7 @@ def annotator_prior(
         class_balance: float[s], centre of the prior on the balance.
         accuracy: float[m], probability of a vote for a node above or at the truth.
         votes: pseudo-votes of each LF for each leaf.
-        balance_items: pseudo-items for each leaf, on average.
+        balance_items: pseudo-items for each pair of leaves.
 
     Returns:
         The pseudo-counts, in the default float dtype.
@@ -95,13 +96,11 @@ def annotator_prior(
     used = np.zeros((m, s))
     np.add.at(used, columns.lf, mean)
     in_root = num_right + num_wrong > 0
-    leaf_root = tree.node_root[tree.leaf_nodes]
-    num_leaves = np.array([span.stop - span.start for span in tree.root_leaves])[leaf_root]
     dtype = jnp.result_type(float)
     return AnnotatorPrior(
         jnp.asarray(votes * mean, dtype),
         jnp.asarray(votes * np.maximum(in_root - used, 0), dtype),
-        jnp.asarray(balance_items * num_leaves * class_balance, dtype),
+        jnp.asarray(balance_pseudo_items(class_balance, balance_items, tree), dtype),
     )
 
 
@@ -124,7 +123,7 @@ def relation_prior(
         accuracy: float[m].
         votes: pseudo-votes of each LF, here for all leaves together.
         pooled: strength of the pull to the LF's pooled table, in votes for each leaf.
-        balance_items: pseudo-items for each leaf, on average.
+        balance_items: pseudo-items for each pair of leaves.
 
     Returns:
         The pseudo-counts, in the default float dtype.
@@ -134,12 +133,10 @@ def relation_prior(
     wrong = wrong * ((1 - accuracy) / np.maximum(wrong.sum(axis=1), 1))[:, None]
     mean = np.concatenate([wrong, accuracy[:, None]], axis=1).reshape(-1, 1)
     dtype = jnp.result_type(float)
-    leaf_root = tree.node_root[tree.leaf_nodes]
-    num_leaves = np.array([span.stop - span.start for span in tree.root_leaves])[leaf_root]
     return AnnotatorPrior(
         jnp.asarray(votes * np.broadcast_to(mean, (m * num_relations, s)), dtype),
         jnp.zeros((m, s), dtype),
-        jnp.asarray(balance_items * num_leaves * class_balance, dtype),
+        jnp.asarray(balance_pseudo_items(class_balance, balance_items, tree), dtype),
         jnp.asarray(pooled, dtype),
     )
 

@@ -67,3 +67,28 @@ def checked_class_balance(class_balance: ArrayLike | None, tree: TaskTree) -> np
             )
         balance[span] /= total
     return balance
+
+
+def balance_pseudo_items(
+    class_balance: np.ndarray, items_of_a_pair: float, tree: TaskTree
+) -> np.ndarray:
+    """Strength of a Dirichlet prior on the class balance, as items of each leaf state.
+
+    It grows with the number of leaves k of a root as k (k - 1): what a class gains from items that
+    belong to another, its table can always explain, and there are as many such exchanges as pairs.
+
+    Args:
+        class_balance: float[s], the prior's mean.
+        items_of_a_pair: pseudo-items for each ordered pair of leaves of a root.
+        tree: the task tree.
+
+    Returns:
+        float[s].
+
+    Example:
+        >>> balance_pseudo_items(np.full(3, 1 / 3), 5.0, TaskTree.single(3)).tolist()
+        [10.0, 10.0, 10.0]
+    """
+    size = np.array([span.stop - span.start for span in tree.root_leaves])
+    k = size[tree.node_root[tree.leaf_nodes]]
+    return items_of_a_pair * k * np.maximum(k - 1, 1) * class_balance

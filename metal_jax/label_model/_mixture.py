@@ -14,8 +14,8 @@ every item that nobody explains. A vote that repeats others for the same node is
 **Annotators** speak through Dawid-Skene tables :math:`\theta`, fitted by MAP-EM with the detectors'
 score as a fixed offset: Dirichlet prior of 2 votes a leaf around a one-coin table of accuracy 0.7.
 The class balance is updated with items weighted by :math:`\omega^3`, :math:`\omega` being the mean
-t of an item's votes, and 50 pseudo-items a leaf: coverage by detectors does not say how frequent a
-class is, votes of annotators do.
+t of an item's votes, and 5 pseudo-items for each ordered pair of leaves: coverage by detectors does
+not say how frequent a class is, votes of annotators do.
 
 **Temperature.** Errors of annotators on one item are correlated, because items differ in
 difficulty. With :math:`\rho` the intra-item correlation of their residuals and d the annotators'
@@ -51,7 +51,7 @@ from metal_jax.label_model._annotators import (
     fit_annotators,
     relation_prior,
 )
-from metal_jax.label_model._class_balance import checked_class_balance
+from metal_jax.label_model._class_balance import balance_pseudo_items, checked_class_balance
 from metal_jax.label_model._detectors import (
     DetectorPrior,
     detector_statistics,
@@ -86,7 +86,8 @@ class MixtureConfig:
     Attributes:
         prior_accuracy: centre of the prior on annotators' tables.
         prior_votes: its strength, in votes for each leaf.
-        balance_items: strength of the prior on the class balance, in items for each leaf.
+        balance_items: strength of the prior on the class balance, in items for each ordered pair
+            of leaves.
         max_table: most entries of the annotators' full tables, (LF, node) pairs x leaves; beyond
             it, in large trees, they are tied (`_relations`).
         pooled_votes: in tied tables, how strongly an LF's entries at one leaf are drawn to those
@@ -104,12 +105,12 @@ class MixtureConfig:
 
     prior_accuracy: float = 0.7
     prior_votes: float = 2.0
-    balance_items: float = 50.0
+    balance_items: float = 5.0
     max_table: int = 2**22
     pooled_votes: float = 10.0
     correlation_scale: float = 9.0
     num_restarts: int = 5
-    max_steps: int = 200
+    max_steps: int = 500
     tolerance: float = 1e-4
     detectors: DetectorPrior = DetectorPrior()
     annotator: float | None = None
@@ -311,11 +312,11 @@ def _balance_with_gold(
     """The prior balance plus the gold labels, an inner node's spread over its leaves."""
     spread = known * balance
     spread = spread * _decided(known, tree)
-    result = balance.copy()
+    result = balance_pseudo_items(balance, items, tree)
     for span in tree.root_leaves:
         share = spread[:, span] / np.maximum(spread[:, span].sum(1, keepdims=True), 1e-12)
-        mass = weights @ share + items * (span.stop - span.start) * balance[span]
-        result[span] = mass / mass.sum()
+        result[span] += weights @ share
+        result[span] /= result[span].sum()
     return result
 
 

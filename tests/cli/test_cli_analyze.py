@@ -76,7 +76,11 @@ def test_tables(folder, capsys):
 
 def test_tree(tmp_path, capsys, monkeypatch):
     # What is counted per task does not depend on the model, which takes long to compile.
-    monkeypatch.setattr(_analyze, "fit", lambda _, votes, tree: fit("majority", votes, tree))
+    def cheap(_, votes, tree, **options):
+        del options
+        return fit("majority", votes, tree)
+
+    monkeypatch.setattr(_analyze, "fit", cheap)
     tree = TaskTree.from_dict({"a": {"no": None, "yes": {"b": ["low", "high"]}}})
     write_json(tree, tmp_path / "tree.json")
     np.savez(tmp_path / "v.npz", L=[[0, 0, -1], [1, 1, 3], [1, 0, 1], [3, 1, 1]] * 10)

@@ -299,61 +299,43 @@ def test_bad_soft_votes_are_named(votes, message):
         fit(votes, TaskTree.single(3))
 
 
-def test_an_lf_copied_five_times_counts_little_more_than_once():
+def test_an_lf_copied_five_times_costs_less_than_it_costs_majority_vote():
     tree = TaskTree.single(3)
     votes, truth = keyword_votes(0)
     copied = np.concatenate([votes, *[votes[:, :1]] * 5], axis=1)  # the least precise of class 0
-    alone = np.asarray(posterior(fit(votes, tree), votes))
-    probs = np.asarray(posterior(fit(copied, tree), copied))
-    print(
-        "COPY",
-        accuracy_of(probs, copied, truth),
-        accuracy_of(alone, votes, truth),
-        accuracy_of(majority_vote(copied, tree), copied, truth),
-        accuracy_of(majority_vote(votes, tree), votes, truth),
-    )
+
+    def loss(label):
+        return accuracy_of(label(votes), votes, truth) - accuracy_of(label(copied), votes, truth)
+
+    ours = loss(lambda v: posterior(fit(v, tree), v))
+    # Measured: 0.008, of 0.024 that majority vote loses. The copies are told, not all discounted.
+    assert ours < 0.012
+    assert ours < loss(lambda v: majority_vote(v, tree)) / 2
 
 
-def test_an_lf_that_always_votes_one_class():
+@pytest.mark.parametrize("make", [keyword_votes, crowd_votes])
+def test_an_lf_that_always_votes_one_class_does_no_harm(make):
     tree = TaskTree.single(3)
-    for make in (keyword_votes, crowd_votes):
-        votes, truth = make(0)[:2]
-        more = np.concatenate([votes, np.zeros_like(votes[:, :1])], axis=1)
-        result = fit(more, tree)
-        some = (votes >= 0).any(1)
-        print(
-            "CONST",
-            accuracy_of(posterior(result, more)[some], votes[some], truth[some]),
-            accuracy_of(posterior(fit(votes, tree), votes), votes, truth),
-            accuracy_of(majority_vote(more[some], tree), votes[some], truth[some]),
-            lf_accuracy(result)[-1],
-        )
+    votes, truth = make(0)[:2]
+    more = np.concatenate([votes, np.zeros_like(votes[:, :1])], axis=1)
+    result = fit(more, tree)
+    # Found out: right as often as the class occurs. Majority vote loses 0.13 and 0.02 by it.
+    assert lf_accuracy(result)[-1] == pytest.approx(1 / 3, abs=0.05)
+    probs = np.asarray(posterior(result, more))
+    without = posterior(fit(votes, tree), votes)
+    assert accuracy_of(probs, votes, truth) > accuracy_of(without, votes, truth) - 0.005
 
 
-def test_a_class_of_one_per_cent():
+@pytest.mark.parametrize("num_items", [2000, 10_000])
+def test_a_class_of_one_per_cent_is_not_blown_up(num_items):
     rng = np.random.default_rng(0)
-    truth = (rng.random(10_000) < 0.01).astype(int)
-    accuracy = np.linspace(0.7, 0.9, 10)
-    right = rng.random((10_000, 10)) < accuracy
-    votes = np.where(
-        rng.random((10_000, 10)) < 0.6, np.where(right, truth[:, None], 1 - truth[:, None]), -1
-    )
-    result = fit(votes, TaskTree.single(2))
-    probs = np.asarray(posterior(result, votes))[:, 1]
-    true = fit(votes, TaskTree.single(2), [0.99, 0.01])
-    from metal_jax.metrics import roc_auc
-
-    for p in (
-        probs,
-        np.asarray(posterior(true, votes))[:, 1],
-        np.asarray(majority_vote(votes, TaskTree.single(2)))[:, 1],
-    ):
-        print(
-            "RARE",
-            result.class_balance,
-            roc_auc(p, truth),
-            ((p > 0.5) == truth).mean(),
-            (p > 0.5)[truth == 1].mean(),
-            truth[p > 0.5].mean(),
-            p.mean(),
-        )
+    truth = (rng.random(num_items) < 0.01).astype(int)
+    right = rng.random((num_items, 10)) < np.linspace(0.7, 0.9, 10)
+    votes = np.where(right, truth[:, None], 1 - truth[:, None])
+    votes = np.where(rng.random(votes.shape) < 0.6, votes, -1)
+    tree = TaskTree.single(2)
+    result = fit(votes, tree)
+    # Measured: 0.025 and 0.012 with the class; accuracy 0.9915 and 0.9954, majority 0.97.
+    assert result.class_balance[1] < 0.03
+    ours = accuracy_of(posterior(result, votes), votes, truth)
+    assert ours > accuracy_of(majority_vote(votes, tree), votes, truth) + 0.01
