@@ -11,20 +11,35 @@ from metal_jax import metrics
 from metal_jax._core.minimise import MinimiseConfig, minimise
 from metal_jax.label_model import (
     ConditionalTables,
+    MaceConfig,
     dirichlet_prior,
     e_step,
     fit,
+    fit_with_dependencies,
+    glad_e_step,
+    glad_m_step,
+    incidence,
     log_posterior,
     m_step,
+    mace_m_step,
+    mace_tables,
     majority_vote,
     overlap_objective,
+    overlap_objective_from_votes,
+    third_order_objective,
+    triplet_magnitudes,
     vote_data,
 )
 from metal_jax.label_model._annotators import AnnotatorData, annotator_prior, fit_annotators
 from metal_jax.label_model._detectors import DetectorPrior, detector_statistics, fit_detectors
+from metal_jax.label_model._discovery import pair_counts
+from metal_jax.label_model._glad_em import GladPrior, glad_data
+from metal_jax.label_model._mace import mace_prior
+from metal_jax.label_model._mace_em import MaceDirichlets
 from metal_jax.label_model._mixture_params import _log_posterior
+from metal_jax.label_model._rates import column_blocks
 from metal_jax.label_model._relations import relation_incidence
-from metal_jax.labeling import overlap_counts, used_columns
+from metal_jax.labeling import column_ids, overlap_counts, used_columns
 from metal_jax.network import (
     BagOfFeatures,
     build,
@@ -105,7 +120,51 @@ def network_loss(params):
     return soft_label_loss(NET.apply(params, INPUTS, key), jnp.ones((20, 4)) / 4).sum()
 
 
+BINARY_TREE = TaskTree.single(2)
+BINARY = np.random.default_rng(1).integers(-1, 2, (20, 4))
+DEPENDENT = fit_with_dependencies(BINARY, BINARY_TREE, [(0, 1)])
+GLAD_DATA = glad_data(VOTES, COLUMNS, TREE)
+GLAD_PRIOR = GladPrior(*(jnp.ones(()) for _ in range(4)))
+MACE_PRIOR = mace_prior(COLUMNS, TREE, MaceConfig())
+MACE = MaceDirichlets(jnp.full((4, 2), -0.7), jnp.full(D, -1.0))
+SPARSE = incidence(np.asarray(column_ids(VOTES, COLUMNS)), D, dense=False)
+BLOCKS = jnp.asarray(column_blocks(COLUMNS))
+
+
+def glad(ability):
+    log_q, _ = glad_e_step(ability, jnp.zeros(20), jnp.zeros(3), GLAD_DATA, TREE)
+    return glad_m_step(log_q, ability, jnp.zeros(20), GLAD_DATA, GLAD_PRIOR, TREE)
+
+
+def mace(log_q):
+    tables = mace_tables(MACE, jnp.zeros(3), DATA.lf_of_column, MACE_PRIOR)
+    return [mace_m_step(log_q, MACE, tables, DATA, MACE_PRIOR, name) for name in ("em", "vb")]
+
+
+def overlap_from_votes(mu):
+    zeros = jnp.zeros(D)
+    balance = jnp.ones(3) / 3
+    return overlap_objective_from_votes(mu, SPARSE, zeros, BLOCKS, balance, mu, zeros)
+
+
+def third_order(mu):
+    return third_order_objective(mu, jnp.zeros(1), jnp.ones(3) / 3, jnp.array([[0, 1, 2]]))
+
+
 KERNELS = {
+    "glad": (glad, jnp.ones(4)),
+    "mace": (mace, jnp.zeros((20, 3))),
+    "triplet_magnitudes": (
+        lambda x: [triplet_magnitudes(x, x, x, x, name) for name in ("weighted", "median")],
+        jnp.ones((4, 4)),
+    ),
+    "overlap_objective_from_votes": (jax.value_and_grad(overlap_from_votes), jnp.ones((D, 3))),
+    "third_order_objective": (jax.value_and_grad(third_order), jnp.ones((D, 3))),
+    "pair_counts": (lambda q: pair_counts(q, jnp.zeros((20, 4), jnp.int32), 3), jnp.ones((20, 2))),
+    "clique_posterior": (
+        lambda tables: tables.log_posterior(BINARY, DEPENDENT.columns, BINARY_TREE),
+        DEPENDENT.params,
+    ),
     "fit_annotators": (annotators, ANNOTATORS),
     "fit_detectors": (
         lambda stats: fit_detectors(stats, DetectorPrior(), num_groups=2, config=MinimiseConfig()),
