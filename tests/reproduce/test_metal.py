@@ -90,16 +90,14 @@ def test_the_network_learns_what_the_lfs_do_not_see(record):
 
 def test_the_same_seed_gives_the_same_record_and_progress_is_told(record):
     steps = []
-    config = dataclasses.replace(CONFIG, sizes=(), single_task=False)
+    config = dataclasses.replace(CONFIG, sizes=(), comparisons=False)
     again = run_metal(toy_problem(), config, on_progress=steps.append)
     assert again["rows"] == {name: record["rows"][name] for name in again["rows"]}
     assert steps == [
         "toy: features",
         "toy: label model",
         "toy: multi-task network",
-        "toy: multi-task network on all gold labels",
         "toy: multi-task network + votes",
-        "toy: multi-task network + votes on all gold labels",
     ]
 
 
