@@ -43,7 +43,7 @@ def add_command(commands: Any) -> None:
     metal.add_argument(
         "--quick",
         action="store_true",
-        help="2 seeds, two sizes, no single-task networks, no ceilings",
+        help="2 seeds, 2 sizes, no single tasks, no ceilings",
     )
     metal.add_argument("--quiet", action="store_true", help="no progress, no table")
     metal.add_argument("--debug", action="store_true", help="show tracebacks")

@@ -336,8 +336,8 @@ def summarise_metal(record: dict[str, Any]) -> dict[str, float]:
         Points of accuracy, averaged over tasks on all test items: `"over_lfs"` (multi-task network
         minus majority vote), `"over_supervised_<size>"`, and `"gap_recovered"`, the percentage of
         the gap between majority vote and the all-gold network that the multi-task network closes
-        (NaN where all gold labels do not beat the vote, absent without that row); each also with `" + votes"`, both
-        networks reading votes.
+        (NaN where all gold labels do not beat the vote, absent without that row); each also with
+        `" + votes"`, both networks reading votes.
     """
 
     def mean(row: str) -> float:
