@@ -31,8 +31,8 @@ from metal_jax.label_model._kinds import annotator_probability
 from metal_jax.label_model._mace import MaceConfig, MaceParams, fit_mace
 from metal_jax.label_model._mace_em import mace_m_step, mace_tables
 from metal_jax.label_model._majority import majority_vote
-from metal_jax.label_model._mixture import MixtureConfig, fit
-from metal_jax.label_model._mixture_params import MixtureParams
+from metal_jax.label_model._mixture import fit
+from metal_jax.label_model._mixture_params import MixtureConfig, MixtureParams
 from metal_jax.label_model._moments import (
     TripleStatistics,
     estimate_class_balance,

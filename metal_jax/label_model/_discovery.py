@@ -41,8 +41,8 @@ from jax.typing import ArrayLike
 
 from metal_jax.label_model._cliques import count_symbols, vote_symbols
 from metal_jax.label_model._graph import maximum_spanning_forest
-from metal_jax.label_model._mixture import MixtureConfig, fit
-from metal_jax.label_model._mixture_params import MixtureParams
+from metal_jax.label_model._mixture import fit
+from metal_jax.label_model._mixture_params import MixtureConfig, MixtureParams
 from metal_jax.label_model._result import posterior
 from metal_jax.labeling import used_columns, validate
 from metal_jax.task_tree import TaskTree, log_normalise_roots

@@ -18,8 +18,8 @@ from metal_jax.label_model._dawid_skene import e_step, m_step, vote_data
 from metal_jax.label_model._dawid_skene_prior import abstain_rates, dirichlet_prior
 from metal_jax.label_model._detectors import DetectorPrior, copy_weights, detector_statistics
 from metal_jax.label_model._kinds import annotator_probability
-from metal_jax.label_model._mixture import ANNOTATOR, log_lift
 from metal_jax.label_model._mixture_params import MixtureParams, fired_matrix
+from metal_jax.label_model._mixture_steps import ANNOTATOR, log_lift
 from metal_jax.label_model._result import FitResult, posterior
 from metal_jax.label_model._tables import ConditionalTables
 from metal_jax.labeling import Columns, used_columns, validate

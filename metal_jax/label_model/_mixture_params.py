@@ -1,4 +1,4 @@
-"""Parameters of the default model, and its posterior; `_mixture` has the mathematics.
+"""Settings and parameters of the default model, and its posterior; `_mixture` has the mathematics.
 
 Legend: `n` items, `m` LFs, `d` used (LF, node) columns, `e` columns of possible detectors, `s` leaf
 states, `R` relations of tied tables.
@@ -6,6 +6,7 @@ states, `R` relations of tied tables.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -14,11 +15,51 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from metal_jax._core.minimise import MinimiseConfig
+from metal_jax.label_model._detectors import DetectorPrior
 from metal_jax.label_model._incidence import Incidence
 from metal_jax.label_model._relations import RelationIncidence, relation_incidence
 from metal_jax.label_model._votes import checked_votes, vote_incidence, votes_by_lf
 from metal_jax.labeling import Columns
 from metal_jax.task_tree import TaskTree, log_normalise_roots
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureConfig:
+    """Settings of the default model; one set for all data.
+
+    Attributes:
+        prior_accuracy: centre of the prior on annotators' tables.
+        prior_votes: its strength, in votes for each leaf.
+        balance_items: strength of the prior on the class balance, in items for each ordered pair
+            of leaves.
+        max_table: most entries of the annotators' full tables, (LF, node) pairs x leaves; beyond
+            it, in large trees, they are tied (`_relations`).
+        pooled_votes: in tied tables, how strongly an LF's entries at one leaf are drawn to those
+            at all leaves together, in votes.
+        correlation_scale: multiplier of the residual correlation; 0 leaves posteriors as sharp as
+            the model makes them.
+        num_restarts: restarts, if `fit` is given a key.
+        max_steps: most EM iterations.
+        tolerance: stop EM when an iteration moves no item's posterior by more than this.
+        detectors: constants of the detectors' pair model.
+        annotator: fixes the probability that an LF is an annotator, where you know what your LFs
+            are: 1 for a crowd; None infers it for each LF.
+        minimise: solver of the detectors' pair model.
+    """
+
+    prior_accuracy: float = 0.7
+    prior_votes: float = 2.0
+    balance_items: float = 5.0
+    max_table: int = 2**22
+    pooled_votes: float = 10.0
+    correlation_scale: float = 9.0
+    num_restarts: int = 5
+    max_steps: int = 500
+    tolerance: float = 1e-4
+    detectors: DetectorPrior = DetectorPrior()
+    annotator: float | None = None
+    minimise: MinimiseConfig = MinimiseConfig(max_steps=150)
 
 
 class MixtureParams(NamedTuple):
