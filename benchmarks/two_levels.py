@@ -1,10 +1,11 @@
 """What coarse votes do for fine labels, and fine votes for coarse ones: real votes on trees.
 
 `python -m benchmarks.two_levels [--data FOLDER]`. Fitted without gold labels by the default model:
-with the fine LFs alone, with the coarse ones alone, and with all of them; majority vote down the
-tree on all of them beside it. Accuracy over the test items that have a vote of any LF, ties split.
-`crowd_20news`: a worker's vote is coarse where the boxes that he ticked agree on the group only;
-TREC: the package's fine LFs and the coarse ones that come with the data.
+with the fine votes alone, with the coarse ones alone, and with all of them; majority vote down the
+tree on all of them beside it. Accuracy over the test items that have any vote, ties split.
+`crowd_20news`: a worker's vote is coarse where the boxes that he ticked agree on the group only, so
+that the same worker votes at both levels; TREC: the package's fine LFs and the coarse ones that
+come with the data.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from metal_jax import label_model, metrics, reproduce
 from metal_jax.task_tree import TaskTree, node_sum
 
 
-def newsgroups(folder: Path) -> tuple[TaskTree, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Tree, votes to fit on and to judge on, gold nodes, and which LFs vote finely."""
+def newsgroups(folder: Path) -> tuple[TaskTree, np.ndarray, np.ndarray, np.ndarray]:
+    """Tree, votes to fit on and to judge on, gold nodes."""
     data = np.load(folder / "votes" / "crowd_20news" / "all.npz")
     coarse_of = {int(y): int(c) for y, c in zip(data["Y"], data["Y_coarse"], strict=True)}
     groups = {
@@ -32,21 +33,17 @@ def newsgroups(folder: Path) -> tuple[TaskTree, np.ndarray, np.ndarray, np.ndarr
     coarse = np.array([tree.node("group", f"group {c}") for c in range(len(groups))])
     fine = np.array([tree.node(f"topic {coarse_of[y]}", f"class {y}") for y in range(20)])
     votes_fine = np.where(data["L"] >= 0, fine[data["L"]], -1)
-    votes_coarse = np.where((data["L"] < 0) & (data["L_coarse"] >= 0), coarse[data["L_coarse"]], -1)
-    # Every worker twice: as a fine and as a coarse voter.
-    votes = np.concatenate([votes_fine, votes_coarse], axis=1)
-    is_fine = np.arange(votes.shape[1]) < votes_fine.shape[1]
-    return tree, votes, votes, fine[data["Y"]], is_fine
+    votes_coarse = np.where(data["L_coarse"] >= 0, coarse[data["L_coarse"]], -1)
+    votes = np.where(votes_fine >= 0, votes_fine, votes_coarse)
+    return tree, votes, votes, fine[data["Y"]]
 
 
-def trec(folder: Path) -> tuple[TaskTree, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def trec(folder: Path) -> tuple[TaskTree, np.ndarray, np.ndarray, np.ndarray]:
     """As `newsgroups`."""
     problem = next(p for p in reproduce.load_problems(folder) if p.dataset.name == "trec")
     data, votes = problem.dataset, problem.votes
     train, test = (data.splits[name] for name in ("train", "test"))
-    depth = np.array([len(data.tree.ancestors(u)) for u in range(data.tree.num_nodes)])
-    is_fine = (np.where(votes >= 0, depth[votes], 0) > 0).any(axis=0)
-    return data.tree, votes[train], votes[test], data.gold[test], is_fine
+    return data.tree, votes[train], votes[test], data.gold[test]
 
 
 def main() -> None:
@@ -57,14 +54,18 @@ def main() -> None:
     options = parser.parse_args()
     print("| data | votes | fine label | coarse label |\n|---|---|---|---|")
     for name, reader in (("crowd_20news", newsgroups), ("TREC", trec)):
-        tree, train, test, gold, is_fine = reader(options.data)
+        tree, train, test, gold = reader(options.data)
+        depth = np.array([len(tree.ancestors(u)) for u in range(tree.num_nodes)] + [-1])
         judged = (test >= 0).any(axis=1)
         leaf = jnp.asarray(np.where(judged, tree.node_leaf[gold], -1))
         root = jnp.asarray(np.where(judged, tree.task_labels(gold)[:, 0], -1))
         width = len(tree.tasks[0].labels)
-        for title, kept in (("fine", is_fine), ("coarse", ~is_fine), ("both", is_fine | True)):
-            result = label_model.fit(np.where(kept, train, -1), tree)
-            rows = {title: label_model.posterior(result, np.where(kept, test, -1))}
+        for title, levels in (("fine", [1]), ("coarse", [0]), ("both", [0, 1])):
+            fitted_to, labelled = (
+                np.where(np.isin(depth[votes], levels), votes, -1) for votes in (train, test)
+            )
+            result = label_model.fit(fitted_to, tree)
+            rows = {title: label_model.posterior(result, labelled)}
             if title == "both":
                 rows["both, majority vote"] = label_model.majority_vote(test, tree)
             for label, probs in rows.items():
