@@ -9,6 +9,7 @@ import pytest
 
 from metal_jax import metrics
 from metal_jax._core.minimise import MinimiseConfig, minimise
+from metal_jax._core.recurrent import lstm
 from metal_jax.label_model import (
     ConditionalTables,
     MaceConfig,
@@ -78,7 +79,7 @@ ANNOTATORS = AnnotatorData(
     jnp.ones((20, 1)),
 )
 ANNOTATOR_PRIOR = annotator_prior(
-    COLUMNS, TREE, np.ones(3) / 3, accuracy=np.full(4, 0.7), votes=2.0, balance_items=1.0
+    COLUMNS, TREE, accuracy=np.full(4, 0.7), votes=2.0, balance_items=1.0
 )
 RELATIONS = relation_incidence(VOTES, COLUMNS, TREE)
 
@@ -151,7 +152,12 @@ def third_order(mu):
     return third_order_objective(mu, jnp.zeros(1), jnp.ones(3) / 3, jnp.array([[0, 1, 2]]))
 
 
+def lstm_loss(weights):
+    return lstm(jnp.ones((5, 3, 8)), weights, jnp.ones((5, 3), bool)).sum()
+
+
 KERNELS = {
+    "lstm": (jax.value_and_grad(lstm_loss), jnp.ones((2, 8))),
     "glad": (glad, jnp.ones(4)),
     "mace": (mace, jnp.zeros((20, 3))),
     "triplet_magnitudes": (

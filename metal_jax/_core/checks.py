@@ -1,8 +1,11 @@
-"""Trace-time checks of shapes and dtypes: ValueError with what was got and what was expected."""
+"""Checks of shapes, dtypes and settings: ValueError with what was got and what was expected."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
+import numpy as np
 
 
 def check_last_axis(name: str, array, size: int) -> None:
@@ -27,3 +30,11 @@ def check_integer(name: str, array) -> None:
     """Raise unless `array` holds integers."""
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise ValueError(f"{name}: got dtype {array.dtype}, expected integers")
+
+
+def check_positive(settings: Any, *names: str) -> None:
+    """Raise unless every named setting, or all of its entries, are positive."""
+    for name in names:
+        value = getattr(settings, name)
+        if not np.all(np.asarray(value) > 0):
+            raise ValueError(f"{name}: got {value}, expected a positive number")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,13 @@ from rich.table import Table
 
 from metal_jax.cli._common import (
     VOTES_HELP,
+    add_gold_option,
     add_output_options,
     add_votes_options,
     plain_console,
     plain_table,
     print_json,
-    progress,
+    quiet_progress,
 )
 from metal_jax.cli._methods import Fitted, fit
 
@@ -48,13 +48,7 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("votes", type=Path, metavar="VOTES", help="votes to look at")
     add_votes_options(parser)
-    parser.add_argument(
-        "--gold",
-        type=Path,
-        metavar="FILE",
-        help="known labels, for judging only: .npz with Y (-1 = unknown), .npy, WRENCH .json, or "
-        ".csv with item and label",
-    )
+    add_gold_option(parser, "for judging only")
     parser.add_argument(
         "--num-lfs",
         type=int,
@@ -71,7 +65,7 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.num_lfs < 0:
         raise ValueError(f"--num-lfs: got {options.num_lfs}, expected at least 0")
-    with progress(Console(stderr=True), options.quiet or not sys.stderr.isatty()) as say:
+    with quiet_progress(options) as say:
         say("reading votes")
         file = _votes.read_votes(options, options.votes)
         gold = _votes.read_gold(options, file)

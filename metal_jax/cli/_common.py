@@ -59,6 +59,17 @@ def add_votes_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_gold_option(parser: argparse.ArgumentParser, use: str) -> None:
+    """The option that names a file of gold labels, and what they are used for."""
+    parser.add_argument(
+        "--gold",
+        type=Path,
+        metavar="FILE",
+        help=f"known labels {use}: .npz with Y (-1 = unknown), .npy, WRENCH .json, or .csv with "
+        "item and label",
+    )
+
+
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Options that every command has."""
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
@@ -83,6 +94,11 @@ def plain_table(names: list[str], numbers: list[str]) -> Table:
     for header in numbers:
         table.add_column(header, justify="right")
     return table
+
+
+def quiet_progress(options: argparse.Namespace) -> contextlib.AbstractContextManager[Any]:
+    """`progress` on stderr; nothing where that is no terminal."""
+    return progress(Console(stderr=True), options.quiet or not sys.stderr.isatty())
 
 
 @contextlib.contextmanager

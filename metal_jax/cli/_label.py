@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
 
 from metal_jax.cli._common import (
     VOTES_HELP,
+    add_gold_option,
     add_output_options,
     add_votes_options,
     check_writable,
     plain_console,
     plain_table,
     print_json,
-    progress,
+    quiet_progress,
     replaced,
 )
 from metal_jax.cli._methods import METHODS, Fitted, check_options, fit
@@ -85,12 +84,8 @@ def add_command(commands: Any) -> None:
         help="the leaves' prior, kept fixed: numbers, or a file: .npz with class_balance (such as "
         "an earlier output), .npy, .json (list, or name -> number) or text; default: estimated",
     )
-    parser.add_argument(
-        "--gold",
-        type=Path,
-        metavar="FILE",
-        help="known labels of items to fit, for methods that use them; the output agrees with "
-        "them: .npz with Y (-1 = unknown), .npy, WRENCH .json, or .csv with item and label",
+    add_gold_option(
+        parser, "of items to fit, for methods that use them; the output agrees with them"
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="for methods that draw random numbers (default: 0)"
@@ -104,7 +99,7 @@ def _run(options: argparse.Namespace) -> int:
     check_writable(options.out, path, predict, options.gold, options.tree)
     from metal_jax.cli import _votes  # loads JAX
 
-    with progress(Console(stderr=True), options.quiet or not sys.stderr.isatty()) as say:
+    with quiet_progress(options) as say:
         say("reading votes")
         file = _votes.read_votes(options, path)
         reserved = [task.name for task in file.tree.tasks if task.name in _RESERVED]

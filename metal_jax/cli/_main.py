@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import metal_jax
-from metal_jax.cli import _analyze, _label, _reproduce
+from metal_jax.cli import _analyze, _exhaust, _label, _reproduce
 from metal_jax.cli._common import Parser
 
 
@@ -56,5 +56,6 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _analyze.add_command(commands)
     _label.add_command(commands)
+    _exhaust.add_command(commands)
     _reproduce.add_command(commands)
     return parser

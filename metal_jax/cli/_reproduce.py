@@ -1,149 +1,34 @@
-"""`metal-jax reproduce`: rerun a paper's table."""
+"""`metal-jax reproduce`: rerun the papers' tables."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import dataclasses
-import os
-import sys
-import time
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from rich.console import Console
-from rich.table import Table
-
-from metal_jax.cli._common import progress, write_json
+from metal_jax.cli import _reproduce_exhaust, _reproduce_metal
 
 
 def add_command(commands: Any) -> None:
     """Add the command to the parser's sub-commands."""
     reproduce = commands.add_parser(
-        "reproduce", help="rerun a paper's table", description="Rerun a paper's table."
+        "reproduce",
+        help="rerun a paper's table",
+        description="Rerun a paper's table; without PAPER both, with their default settings.",
     )
-    papers = reproduce.add_subparsers(title="papers", required=True, metavar="PAPER")
-    metal = papers.add_parser(
-        "metal",
-        help="Snorkel MeTaL: supervised, LFs, label model, single- and multi-task networks",
-        description="Snorkel MeTaL: supervised, LFs, label model, single- and multi-task networks.",
-    )
-    metal.add_argument("--data", type=Path, help="folder of real data; adds OpenI and TREC")
-    metal.add_argument(
-        "--out",
-        type=Path,
-        default=Path("results.json"),
-        help="where to write (default: results.json)",
-    )
-    metal.add_argument(
-        "--seeds", type=int, default=5, help="networks trained for each row (default: 5)"
-    )
-    metal.add_argument("--seed", type=int, default=0, help="of the random numbers (default: 0)")
-    metal.add_argument(
-        "--quick",
-        action="store_true",
-        help="2 seeds, 2 sizes, no single tasks, no ceilings",
-    )
-    metal.add_argument("--quiet", action="store_true", help="no progress, no table")
-    metal.add_argument("--debug", action="store_true", help="show tracebacks")
-    metal.set_defaults(run=_reproduce_metal)
+    reproduce.set_defaults(run=_both)
+    papers = reproduce.add_subparsers(title="papers", metavar="PAPER")
+    _reproduce_metal.add_paper(papers)
+    _reproduce_exhaust.add_paper(papers)
 
 
-def _reproduce_metal(options: argparse.Namespace) -> int:
-    from metal_jax import reproduce
-
-    _one_device_a_core()
-    if options.seeds < 1:
-        raise ValueError(f"--seeds: got {options.seeds}, expected at least 1")
-    config = reproduce.MetalConfig(num_seeds=options.seeds, seed=options.seed)
-    if options.quick:
-        config = dataclasses.replace(
-            config, num_seeds=min(options.seeds, 2), sizes=(50, 100), comparisons=False
-        )
-    console = Console(stderr=not sys.stdout.isatty() and options.quiet)
-    start = time.monotonic()
-    records = []
-    with progress(console, options.quiet) as say:
-        say("reading data and applying labelling functions")
-        problems = reproduce.load_problems(options.data)
-        for problem in problems:
-            records.append(reproduce.run_metal(problem, config, on_progress=say))
-            # Written after each data set: an interrupted run keeps what it has.
-            write_json(options.out, {"paper": "Snorkel MeTaL", "results": records})
-    if not options.quiet:
-        for record in records:
-            _print_metal(console, record, reproduce.PUBLISHED, reproduce.summarise_metal(record))
-        console.print(
-            f"{time.monotonic() - start:.0f} s in all; every seed's figures are in {options.out}",
-            markup=False,
-        )
-    return 0
-
-
-def _one_device_a_core() -> None:
-    """Let the networks of a row train side by side, unless the user has set the devices."""
-    import jax
-
-    if jax.config.jax_num_cpu_devices < 1:  # pyright: ignore[reportAttributeAccessIssue]
-        with contextlib.suppress(RuntimeError):  # too late: a backend is running
-            jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
-
-
-def _print_metal(
-    console: Console, record: dict, published: dict[str, float], gains: dict[str, float]
-) -> None:
-    root = record["tasks"][0]
-    table = Table(
-        title=record["data"],
-        padding=(0, 0),
-        caption=(
-            f"Accuracy in % on {record['items']['test']} test items (* the "
-            f"{100 * record['test_coverage']:.1f} % with a vote), mean ± standard deviation over "
-            f"{record['seeds']} seeds. {len(record['tasks'])} tasks, {record['num_leaves']} "
-            f"leaves, {record['num_lfs']} LFs; networks trained on {record['trained_on']} items. "
-            f"Data: {record['note']}."
-        ),
-    )
-    columns = {
-        "tasks": ("all", "mean over tasks"),
-        root: ("all", root),
-        "path": ("all", "path"),
-        "tasks*": ("covered", "mean over tasks"),
-        "path*": ("covered", "path"),
-    }
-    table.add_column("", min_width=22)
-    for header in columns:
-        table.add_column(header, justify="right", no_wrap=True)
-    for name, scores in record["rows"].items():
-        cells = []
-        for items, field in columns.values():
-            values = 100 * np.asarray(scores[items][field])
-            spread = f"±{values.std(ddof=1):3.1f}" if len(values) > 1 else "    "
-            cells.append(f"{values.mean():.1f}{spread}")
-        table.add_row(name, *cells)
-    console.print(table)
-    for suffix in ("", " + votes"):
-        ours = [
-            f"{value:+.1f} over {name.split('_')[2].split()[0]} hand labels"
-            for name, value in gains.items()
-            if name.startswith("over_supervised") and name.endswith("votes") == bool(suffix)
-        ]
-        found = [f"{gains[f'over_lfs{suffix}']:+.1f} points over the LFs' majority vote", *ours]
-        if (share := gains.get(f"gap_recovered{suffix}")) is not None:
-            found.append(
-                f"{share:.0f} % of the gap between majority vote and all gold labels recovered"
-                if share == share
-                else "all gold labels do not beat the majority vote"
-            )
-        console.print(
-            f"multi-task network{suffix}, averaged over tasks: {', '.join(found)}.",
-            markup=False,
-            highlight=False,
-        )
-    console.print(
-        f"Published, on other data (radiology, news): +{published['over_lfs']} over the LFs, "
-        f"+{published['over_supervised']} over a supervised baseline.\n",
-        markup=False,
-        highlight=False,
-    )
+def _both(options: argparse.Namespace) -> int:
+    del options
+    parser = argparse.ArgumentParser()
+    papers = parser.add_subparsers()
+    _reproduce_metal.add_paper(papers)
+    _reproduce_exhaust.add_paper(papers)
+    statuses = []
+    for paper in ("metal", "exhaust"):
+        own = parser.parse_args([paper])
+        statuses.append(own.run(own))
+    return max(statuses)

@@ -22,14 +22,30 @@ from metal_jax.exhaust._architecture_text import (
     read_layer_string,
     read_recurrent_cell,
 )
+from metal_jax.exhaust._baselines import BASELINES, predict_baseline
 from metal_jax.exhaust._columns import Columns
+from metal_jax.exhaust._curve_baselines import (
+    CURVE_BASELINES,
+    first_epochs,
+    fit_power_law,
+    predict_from_curve,
+)
 from metal_jax.exhaust._edit_distance import pairwise
+from metal_jax.exhaust._features import FeatureMap, build_features, features
 from metal_jax.exhaust._files import (
     Problem,
     Reading,
     read_runs,
     write_problems,
     write_runs,
+)
+from metal_jax.exhaust._folds import fold_of
+from metal_jax.exhaust._grammar import (
+    LayerGrammar,
+    mutate_architecture,
+    num_multiplications,
+    output_shapes,
+    sample_architectures,
 )
 from metal_jax.exhaust._graph_distance import graph_distance
 from metal_jax.exhaust._keras_log import read_keras_logs
@@ -42,6 +58,15 @@ from metal_jax.exhaust._neighbours import (
     predict_mean,
 )
 from metal_jax.exhaust._open_logs import OPEN_LOGS, OpenLogs, read_open_logs
+from metal_jax.exhaust._predictor import (
+    Prediction,
+    Predictor,
+    PredictorConfig,
+    fit_predictor,
+    predict,
+)
+from metal_jax.exhaust._predictor_files import load_predictor, save_predictor
+from metal_jax.exhaust._predictor_network import NetworkConfig
 from metal_jax.exhaust._recorder import RunRecorder, recover_runs
 from metal_jax.exhaust._recorder_hooks import (
     KerasRecorder,
@@ -56,6 +81,21 @@ from metal_jax.exhaust._records import (
     curve,
     from_json,
     to_json,
+)
+from metal_jax.exhaust._search import (
+    Choice,
+    expected_improvement,
+    log_expected_improvement,
+    regret,
+    search,
+    top_k_overlap,
+)
+from metal_jax.exhaust._successive import (
+    CurvePredictor,
+    SearchTrace,
+    SuccessiveConfig,
+    best_at,
+    successive_search,
 )
 from metal_jax.exhaust._table import read_table
 from metal_jax.exhaust._targets import (
@@ -73,37 +113,65 @@ from metal_jax.exhaust._tokens import Tokens, Vocabulary, build_vocabulary, toke
 from metal_jax.exhaust._torch_text import read_torch_text
 
 __all__ = [
+    "BASELINES",
+    "CURVE_BASELINES",
     "OPEN_LOGS",
     "Architecture",
+    "Choice",
     "Columns",
     "Curve",
+    "CurvePredictor",
     "Edge",
     "EditCosts",
+    "FeatureMap",
     "Graph",
     "KerasRecorder",
     "Layer",
+    "LayerGrammar",
     "LogPatterns",
+    "NetworkConfig",
     "OpenLogs",
+    "Prediction",
+    "Predictor",
+    "PredictorConfig",
     "Problem",
     "Reading",
     "RecordError",
     "Run",
     "RunRecorder",
+    "SearchTrace",
+    "SuccessiveConfig",
     "Tokens",
     "Vocabulary",
+    "best_at",
     "best_epoch",
+    "build_features",
     "build_vocabulary",
     "curve",
     "elapsed_seconds",
+    "expected_improvement",
+    "features",
+    "first_epochs",
+    "fit_power_law",
+    "fit_predictor",
+    "fold_of",
     "from_json",
     "goal",
     "graph_distance",
     "is_log_modelled",
     "live",
+    "load_predictor",
+    "log_expected_improvement",
+    "mutate_architecture",
     "num_epochs",
     "num_layers",
+    "num_multiplications",
+    "output_shapes",
     "pairwise",
+    "predict",
+    "predict_baseline",
     "predict_from_closest_depth",
+    "predict_from_curve",
     "predict_from_neighbours",
     "predict_mean",
     "read_architecture",
@@ -121,13 +189,19 @@ __all__ = [
     "read_text_logs",
     "read_torch_text",
     "recover_runs",
+    "regret",
     "run_of_jax",
     "run_of_keras",
     "run_of_torch",
+    "sample_architectures",
+    "save_predictor",
+    "search",
+    "successive_search",
     "target",
     "targets",
     "to_json",
     "tokenise",
+    "top_k_overlap",
     "unknown_layers",
     "write_problems",
     "write_runs",

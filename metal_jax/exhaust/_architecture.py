@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-_NO_OPERATION = ("none", "zero", "zeroize")
+NO_OPERATION = ("none", "zero", "zeroize")
 
 
 class Layer(NamedTuple):
@@ -139,7 +139,7 @@ def live(graph: Graph, outputs: Sequence[int] | None = None) -> Graph:
         ['none', 'none', 'none', 'conv', 'none', 'none']
     """
     order = topological_order(graph)
-    present = [e for e in graph.edges if e.layer is None or e.layer.type not in _NO_OPERATION]
+    present = [e for e in graph.edges if e.layer is None or e.layer.type not in NO_OPERATION]
     entered = {edge.target for edge in graph.edges}
     fed = {node for node in order if node not in entered}
     for node in order:
@@ -156,6 +156,34 @@ def live(graph: Graph, outputs: Sequence[int] | None = None) -> Graph:
         for edge in graph.edges
     )
     return graph._replace(edges=edges)
+
+
+def live_paths(graph: Graph, most: int) -> list[list[Edge]]:
+    """Paths from a node that nothing enters to the last one, along the edges of `live`.
+
+    Args:
+        graph: a cell with operations on its edges.
+        most: further paths are left out; there may be exponentially many.
+
+    Returns:
+        The edges of each path.
+    """
+    alive = live(graph)
+    entered = {edge.target for edge in alive.edges}
+    leaving: dict[int, list[Edge]] = {}
+    for edge in alive.edges:
+        if edge.layer is None or edge.layer.type not in NO_OPERATION:
+            leaving.setdefault(edge.source, []).append(edge)
+    found: list[list[Edge]] = []
+    waiting: list[tuple[int, list[Edge]]] = [
+        (node, []) for node in range(len(alive.nodes)) if node not in entered
+    ]
+    while waiting and len(found) < most:
+        node, path = waiting.pop()
+        if node == len(alive.nodes) - 1:
+            found.append(path)
+        waiting += [(edge.target, [*path, edge]) for edge in leaving.get(node, [])]
+    return found
 
 
 def architecture_to_json(architecture: Architecture) -> dict[str, Any]:

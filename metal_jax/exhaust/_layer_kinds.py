@@ -103,7 +103,7 @@ _KINDS = {
     "input": ("input", "inputlayer"),
 }
 
-_WITH_WEIGHTS = ("convolution", "dense", "recurrent", "attention", "embedding")
+WITH_WEIGHTS = ("convolution", "dense", "recurrent", "attention", "embedding")
 
 
 def _plain(name: str) -> str:
@@ -181,7 +181,7 @@ def num_layers(architecture: Architecture) -> int:
     families = [describe(layer).family for layer in layers(architecture)]
     if not isinstance(architecture, Graph):
         return len(families) - families.count("input")
-    return sum(family in _WITH_WEIGHTS for family in families)
+    return sum(family in WITH_WEIGHTS for family in families)
 
 
 def unknown_layers(runs: Iterable[Run]) -> dict[str, int]:

@@ -28,6 +28,7 @@ from metal_jax.label_model._graph import JunctionTree, junction_tree
 from metal_jax.label_model._incidence import DenseIncidence, Incidence, SparseIncidence, incidence
 from metal_jax.label_model._inverse_form import inverse_form_rates
 from metal_jax.label_model._kinds import annotator_probability
+from metal_jax.label_model._lf_roots import LFRoots
 from metal_jax.label_model._mace import MaceConfig, MaceParams, fit_mace
 from metal_jax.label_model._mace_em import mace_m_step, mace_tables
 from metal_jax.label_model._majority import majority_vote
@@ -60,6 +61,7 @@ from metal_jax.label_model._result import (
     VoteModel,
     explain,
     lf_accuracy,
+    lf_accuracy_by_root,
     posterior,
 )
 from metal_jax.label_model._tables import (
@@ -68,7 +70,8 @@ from metal_jax.label_model._tables import (
     tables_lf_accuracy,
     vote_log_likelihood,
 )
-from metal_jax.label_model._triplets import TripletConfig, fit_triplets, triplet_magnitudes
+from metal_jax.label_model._triplet_moments import triplet_magnitudes
+from metal_jax.label_model._triplets import TripletConfig, fit_triplets
 from metal_jax.label_model._trust import Diagnosis, bootstrap_lf_accuracy, diagnose
 from metal_jax.label_model._votes import checked_votes
 
@@ -89,6 +92,7 @@ __all__ = [
     "GladParams",
     "Incidence",
     "JunctionTree",
+    "LFRoots",
     "MaceConfig",
     "MaceParams",
     "MinimiseConfig",
@@ -128,6 +132,7 @@ __all__ = [
     "inverse_form_rates",
     "junction_tree",
     "lf_accuracy",
+    "lf_accuracy_by_root",
     "log_posterior",
     "m_step",
     "mace_m_step",

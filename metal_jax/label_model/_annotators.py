@@ -1,6 +1,6 @@
 """Annotators' tables by MAP-EM, beside whatever detectors say; see `_mixture` for the model.
 
-Legend: `n` items, `m` LFs, `d` used (LF, node) columns, `s` leaf states.
+Legend: `n` items, `m` LFs, `d` used (LF, node) columns, `s` leaf states, `N` label nodes.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from metal_jax.label_model._choices import choices
-from metal_jax.label_model._class_balance import balance_pseudo_items
+from metal_jax.label_model._class_balance import label_pseudo_items, log_balance_of
 from metal_jax.label_model._incidence import Incidence
 from metal_jax.label_model._relations import RelationIncidence
 from metal_jax.label_model._tables import column_root_mask
+from metal_jax.label_model._votes import pad_to, to_device
 from metal_jax.labeling import Columns
 from metal_jax.task_tree import TaskTree, log_normalise_roots
 
@@ -27,7 +28,7 @@ class AnnotatorPrior(NamedTuple):
     Attributes:
         vote: float[d, s], for the used columns; 0 on the leaves of other roots.
         other: float[m, s], for labels of the same tasks that the LF never used.
-        balance: float[s], in items.
+        balance: float[N], in items of each label.
         pooled: float[], for tied tables the strength, in votes for each leaf, with which an LF's
             entries at one leaf are drawn to its entries at all leaves together; None for none.
     """
@@ -66,21 +67,21 @@ class AnnotatorData(NamedTuple):
 def annotator_prior(
     columns: Columns,
     tree: TaskTree,
-    class_balance: np.ndarray,
     *,
     accuracy: np.ndarray,
     votes: float,
     balance_items: float,
+    width: int | None = None,
 ) -> AnnotatorPrior:
     """One-coin pseudo-counts over all labels of the tasks that an LF votes on.
 
     Args:
         columns: the used columns.
         tree: the task tree.
-        class_balance: float[s], centre of the prior on the balance.
         accuracy: float[m], probability of a vote for a node above or at the truth.
         votes: pseudo-votes of each LF for each leaf.
-        balance_items: pseudo-items for each pair of leaves.
+        balance_items: see `label_pseudo_items`.
+        width: number of columns to make it for, those beyond d empty; d by default.
 
     Returns:
         The pseudo-counts, in the default float dtype.
@@ -96,17 +97,15 @@ def annotator_prior(
     used = np.zeros((m, s))
     np.add.at(used, columns.lf, mean)
     in_root = num_right + num_wrong > 0
-    dtype = jnp.result_type(float)
-    return AnnotatorPrior(
-        jnp.asarray(votes * mean, dtype),
-        jnp.asarray(votes * np.maximum(in_root - used, 0), dtype),
-        jnp.asarray(balance_pseudo_items(class_balance, balance_items, tree), dtype),
+    return _on_device(
+        votes * pad_to(mean, columns.num_columns if width is None else width),
+        votes * np.maximum(in_root - used, 0),
+        label_pseudo_items(balance_items, tree),
     )
 
 
 def relation_prior(
     mass: np.ndarray,
-    class_balance: np.ndarray,
     tree: TaskTree,
     *,
     accuracy: np.ndarray,
@@ -118,12 +117,11 @@ def relation_prior(
 
     Args:
         mass: float[m, R, s] from `relation_mass`.
-        class_balance: float[s].
         tree: the task tree.
         accuracy: float[m].
         votes: pseudo-votes of each LF, here for all leaves together.
         pooled: strength of the pull to the LF's pooled table, in votes for each leaf.
-        balance_items: pseudo-items for each pair of leaves.
+        balance_items: see `label_pseudo_items`.
 
     Returns:
         The pseudo-counts, in the default float dtype.
@@ -132,13 +130,16 @@ def relation_prior(
     wrong = (mass[:, :-1] > 0).any(axis=2)
     wrong = wrong * ((1 - accuracy) / np.maximum(wrong.sum(axis=1), 1))[:, None]
     mean = np.concatenate([wrong, accuracy[:, None]], axis=1).reshape(-1, 1)
-    dtype = jnp.result_type(float)
-    return AnnotatorPrior(
-        jnp.asarray(votes * np.broadcast_to(mean, (m * num_relations, s)), dtype),
-        jnp.zeros((m, s), dtype),
-        jnp.asarray(balance_pseudo_items(class_balance, balance_items, tree), dtype),
-        jnp.asarray(pooled, dtype),
+    return _on_device(
+        votes * np.broadcast_to(mean, (m * num_relations, s)),
+        np.zeros((m, s)),
+        label_pseudo_items(balance_items, tree),
+        np.asarray(pooled),
     )
+
+
+def _on_device(*fields: np.ndarray) -> AnnotatorPrior:
+    return AnnotatorPrior(*(to_device(field) for field in fields))
 
 
 class AnnotatorState(NamedTuple):
@@ -227,8 +228,7 @@ def fit_annotators(
         log_vote = tables(data.votes.transpose_apply(q * data.item_weights))
         log_prior = log_balance
         if not fixed_balance:
-            mass = jnp.sum(balance_weight * q, axis=0) + prior.balance
-            log_prior = log_normalise_roots(tree, jnp.log(mass))
+            log_prior = log_balance_of(jnp.sum(balance_weight * q, axis=0), prior.balance, tree)
         log_q, evidence = expect(log_vote, log_prior)
         change = jnp.max(jnp.abs(jnp.exp(log_q) - q))
         trace = state.trace.at[state.num_steps].set(evidence)

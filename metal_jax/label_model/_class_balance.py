@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from metal_jax._core.checks import check_shape
-from metal_jax.task_tree import TaskTree
+from metal_jax.task_tree import TaskTree, node_sum, path_sum
 
 
 def uniform_class_balance(tree: TaskTree) -> np.ndarray:
@@ -69,26 +71,51 @@ def checked_class_balance(class_balance: ArrayLike | None, tree: TaskTree) -> np
     return balance
 
 
-def balance_pseudo_items(
-    class_balance: np.ndarray, items_of_a_pair: float, tree: TaskTree
-) -> np.ndarray:
-    """Strength of a Dirichlet prior on the class balance, as items of each leaf state.
+def label_pseudo_items(items_of_a_pair: float, tree: TaskTree) -> np.ndarray:
+    """Strength of the Dirichlet priors on the class balance, one for each task, in items.
 
-    It grows with the number of leaves k of a root as k (k - 1): what a class gains from items that
-    belong to another, its table can always explain, and there are as many such exchanges as pairs.
+    For a single task of k labels it grows as k (k - 1): what a class gains from items that belong
+    to another, its table can always explain, and there are as many such exchanges as pairs. In a
+    tree items are exchanged between leaves, so a label of any task counts as one of as many as its
+    root has leaves.
 
     Args:
-        class_balance: float[s], the prior's mean.
-        items_of_a_pair: pseudo-items for each ordered pair of leaves of a root.
+        items_of_a_pair: pseudo-items of each label for each other leaf of its root.
         tree: the task tree.
 
     Returns:
-        float[s].
+        float[N].
 
     Example:
-        >>> balance_pseudo_items(np.full(3, 1 / 3), 5.0, TaskTree.single(3)).tolist()
-        [10.0, 10.0, 10.0]
+        >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+        >>> label_pseudo_items(5.0, tree).tolist()
+        [10.0, 10.0, 10.0, 10.0]
     """
     size = np.array([span.stop - span.start for span in tree.root_leaves])
-    k = size[tree.node_root[tree.leaf_nodes]]
-    return items_of_a_pair * k * np.maximum(k - 1, 1) * class_balance
+    return items_of_a_pair * np.maximum(size[tree.node_root] - 1, 1)
+
+
+def log_balance_of(items: jax.Array, pseudo_items: jax.Array, tree: TaskTree) -> jax.Array:
+    """The class balance from items of each leaf: shares of labels task by task, then their product.
+
+    Args:
+        items: float[s].
+        pseudo_items: float[N].
+        tree: the task tree.
+
+    Returns:
+        float[s], its logarithm.
+    """
+    mass = node_sum(tree, items) + pseudo_items
+    task = jnp.asarray(tree.node_task)
+    share = mass / jax.ops.segment_sum(mass, task, tree.num_tasks)[task]
+    return path_sum(tree, jnp.log(share))[tree.leaf_nodes]
+
+
+def node_masses(class_balance: np.ndarray, tree: TaskTree) -> np.ndarray:
+    """float64[N], the class balance summed over the leaves beneath each node.
+
+    A node above all leaves of its root has exactly one, so that nothing is left outside it.
+    """
+    mass = tree.covers @ np.asarray(class_balance, float)
+    return np.where(mass > 1 - 1e-6, 1.0, mass)

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax._core.checks import check_shape
+from metal_jax._core.checks import check_positive
 from metal_jax.label_model._choices import choice_columns
 from metal_jax.label_model._class_balance import checked_class_balance
 from metal_jax.label_model._dawid_skene_prior import (
@@ -41,15 +41,16 @@ from metal_jax.label_model._dawid_skene_prior import (
     informative_lfs,
     log_prior_density,
     pool_counts,
-    prior_accuracies,
     tied_entries,
 )
-from metal_jax.label_model._gold import checked_item_weights, gold_mask
+from metal_jax.label_model._gold import checked_accuracy, checked_supervision
 from metal_jax.label_model._incidence import Incidence, incidence
+from metal_jax.label_model._lf_roots import lf_roots
 from metal_jax.label_model._majority import majority_vote
-from metal_jax.label_model._result import FitResult
+from metal_jax.label_model._result import FitResult, em_result, join_lfs
 from metal_jax.label_model._tables import ConditionalTables
-from metal_jax.labeling import NOT_ASKED, Columns, column_ids, used_columns, validate
+from metal_jax.label_model._votes import checked_votes, vote_columns, vote_incidence
+from metal_jax.labeling import NOT_ASKED, Columns
 from metal_jax.task_tree import TaskTree, log_normalise_roots
 
 
@@ -88,17 +89,14 @@ class DawidSkeneConfig:
             raise ValueError(f"tying: got {self.tying!r}, expected 'full', 'class' or 'one_coin'")
         if not 0 < self.prior_accuracy < 1:
             raise ValueError(f"prior_accuracy: got {self.prior_accuracy}, expected (0, 1)")
-        if self.prior_votes <= 0 or self.balance_items <= 0:
-            raise ValueError("prior_votes and balance_items: expected positive numbers")
-        if self.max_steps < 1:
-            raise ValueError(f"max_steps: got {self.max_steps}, expected at least 1")
+        check_positive(self, "prior_votes", "balance_items", "max_steps")
 
 
 class VoteData(NamedTuple):
     """Votes as operators, and what else is known of the items.
 
     Attributes:
-        votes: the indicator matrix [n, d].
+        votes: the indicator matrix [n, d]; fractions for soft votes, which count as such.
         not_asked: the indicator [n, m] of entries "never asked"; None when there are none.
         lf_of_column: int32[d].
         possible: bool[n, s], the leaf states that gold labels leave open; None for all.
@@ -242,7 +240,8 @@ def fit_dawid_skene(
     Deterministic: no key is needed.
 
     Args:
-        votes: int[n, m] node ids, -1 = abstain, -2 = never asked.
+        votes: int[n, m] node ids, -1 = abstain, -2 = never asked; or soft votes float[n, m, N],
+            see `checked_votes`.
         tree: the task tree; every leaf state has its own column in the tables.
         class_balance: float[s], kept fixed; None estimates it along with the tables.
         config: settings.
@@ -250,13 +249,13 @@ def fit_dawid_skene(
             the fit sees it: `posterior` of the same votes does not know the gold labels.
         item_weights: float[n], not negative; a whole number counts as that many copies.
         accuracy: float[m] in (0, 1), what is believed of each LF: the centre of its prior, in place
-            of `config.prior_accuracy`.
+            of `config.prior_accuracy`; NaN where nothing is.
 
     Returns:
         The fit; `objective_trace` is the log-posterior, which never falls.
 
     Raises:
-        ValueError: as `labeling.validate`, all abstains, a bad class balance, gold label (names the
+        ValueError: as `checked_votes`, all abstains, a bad class balance, gold label (names the
             item), weight (names the item) or accuracy (names the LF).
 
     Example:
@@ -266,19 +265,17 @@ def fit_dawid_skene(
         >>> fit_dawid_skene(data.votes, tree).converged
         True
     """
-    matrix = validate(votes, tree)
-    num_items, num_lfs = matrix.shape
-    possible = None if gold is None else gold_mask(gold, tree)
-    if possible is not None:
-        check_shape("gold", possible, (num_items, tree.num_leaves))
-    weight = None if item_weights is None else checked_item_weights(item_weights, num_items)
-    if weight is not None:  # an item of weight zero is not there
-        matrix, possible = matrix[weight > 0], None if possible is None else possible[weight > 0]
-        weight = weight[weight > 0]
-    columns = used_columns(matrix)
+    matrix = checked_votes(votes, tree)
+    num_items, num_lfs = matrix.shape[:2]
+    trust = checked_accuracy(accuracy, num_lfs, config.prior_accuracy)
+    informative = informative_lfs(config.informative_abstains, num_lfs)
+    rows, known = checked_supervision(gold, item_weights, num_items, tree).present()
+    pairs = lf_roots(matrix, tree)
+    matrix = pairs.split_votes(matrix, tree)[rows]
+    columns = vote_columns(matrix)
     if not columns.num_columns:
         raise ValueError("votes: every LF abstains on every item; there is nothing to fit")
-    cast = np.bincount(columns.lf, minlength=num_lfs) > 0
+    cast = np.bincount(columns.lf, minlength=columns.num_lfs) > 0
     if config.all_labels:
         columns = choice_columns(columns, tree)
     balance = checked_class_balance(class_balance, tree)
@@ -286,25 +283,21 @@ def fit_dawid_skene(
         columns,
         tree,
         # An LF that never abstains has no abstain symbol; one that never votes has nothing to say.
-        np.where(
-            cast & informative_lfs(config.informative_abstains, num_lfs),
-            abstain_rates(matrix, weight),
-            0,
-        ),
-        accuracy=prior_accuracies(accuracy, config.prior_accuracy, num_lfs),
+        np.where(cast & informative[pairs.lf], abstain_rates(matrix, known.weight), 0),
+        accuracy=trust[pairs.lf],
         votes=config.prior_votes,
         balance_items=config.balance_items,
     )
     start = 0.99 * np.asarray(majority_vote(matrix, tree)) + 0.01 * balance
-    if possible is not None:
-        start = np.where(possible, start, 0)
+    if known.possible is not None:
+        start = np.where(known.possible, start, 0)
     dtype = jnp.result_type(float)
     with np.errstate(divide="ignore"):
         log_start = jnp.asarray(np.log(start), dtype)
     state = _run_em(
         log_normalise_roots(tree, log_start),
         jnp.log(jnp.asarray(balance, dtype)),
-        vote_data(matrix, columns, possible=possible, weight=weight),
+        vote_data(matrix, columns, **known._asdict()),
         jax.tree.map(lambda x: jnp.asarray(x, dtype), prior),
         tied_entries(columns, tree, config.tying),
         config.tolerance,
@@ -312,20 +305,8 @@ def fit_dawid_skene(
         fixed_balance=class_balance is not None,
         max_steps=config.max_steps,
     )
-    num_steps = int(state.num_steps)
-    converged = bool(state.change <= config.tolerance)
-    return FitResult(
-        method="dawid_skene",
-        params=state.tables,
-        columns=columns,
-        tree=tree,
-        converged=converged,
-        status="converged: the posterior stopped moving"
-        if converged
-        else "stopped at max_steps before converging",
-        num_steps=num_steps,
-        objective_trace=np.asarray(state.trace[:num_steps]),
-    )
+    result = em_result("dawid_skene", state.tables, columns, tree, state, config.tolerance)
+    return join_lfs(result, pairs)
 
 
 def vote_data(
@@ -335,10 +316,10 @@ def vote_data(
     possible: np.ndarray | None = None,
     weight: np.ndarray | None = None,
 ) -> VoteData:
-    """The operators of a validated label matrix.
+    """The operators of votes.
 
     Args:
-        matrix: int[n, m] from `labeling.validate`.
+        matrix: int[n, m] or float[n, m, N] from `checked_votes`.
         columns: the columns.
         possible: bool[n, s] from `gold_mask`; None for all.
         weight: float[n]; None for ones.
@@ -346,14 +327,12 @@ def vote_data(
     Returns:
         The data of `e_step` and `m_step`.
     """
-    asked = matrix != NOT_ASKED
     nobody = None
-    if not asked.all():
-        codes = np.where(asked, -1, np.arange(matrix.shape[1]))
-        nobody = incidence(codes, matrix.shape[1])
-    codes = np.asarray(column_ids(matrix, columns))
+    if matrix.ndim == 2 and (matrix == NOT_ASKED).any():
+        codes = np.where(matrix == NOT_ASKED, np.arange(columns.num_lfs), -1)
+        nobody = incidence(codes, columns.num_lfs)
     return VoteData(
-        incidence(codes, columns.num_columns),
+        vote_incidence(matrix, columns),
         nobody,
         jnp.asarray(columns.lf),
         None if possible is None else jnp.asarray(possible),

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax._core.checks import check_shape
 from metal_jax.label_model._tables import ConditionalTables, column_root_mask
 from metal_jax.labeling import ABSTAIN, NOT_ASKED, Columns
 from metal_jax.task_tree import TaskTree
@@ -82,19 +81,6 @@ def informative_lfs(informative_abstains: bool | tuple[bool, ...], num_lfs: int)
     return np.broadcast_to(informative, num_lfs)
 
 
-def prior_accuracies(accuracy: ArrayLike | None, default: float, num_lfs: int) -> np.ndarray:
-    """float[m], the centre of each LF's prior; ValueError (names the LF) outside (0, 1)."""
-    if accuracy is None:
-        return np.full(num_lfs, default)
-    values = np.asarray(accuracy, float)
-    check_shape("accuracy", values, (num_lfs,))
-    bad = ~((values > 0) & (values < 1))
-    if bad.any():
-        lf = int(np.flatnonzero(bad)[0])
-        raise ValueError(f"accuracy: LF {lf}: got {values[lf]}, expected a probability in (0, 1)")
-    return values
-
-
 def log_prior_density(tables: ConditionalTables, prior: DirichletPrior) -> jax.Array:
     """Log-density of the tables under the Dirichlet prior, up to a constant; float[]."""
     return (
@@ -107,6 +93,9 @@ def log_prior_density(tables: ConditionalTables, prior: DirichletPrior) -> jax.A
 def abstain_rates(matrix: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
     """float[m], the share of abstains among the items that an LF was asked about."""
     weight = np.ones(len(matrix)) if weight is None else weight
+    if matrix.ndim == 3:
+        silent = 1 - weight @ matrix.sum(axis=2) / weight.sum()
+        return np.where(silent > 1e-6, silent, 0)  # shares that sum to one but for rounding
     asked = weight @ (matrix != NOT_ASKED)
     return weight @ (matrix == ABSTAIN) / np.where(asked > 0, asked, 1)
 

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from metal_jax._core.checks import check_positive
 from metal_jax._core.minimise import MinimiseConfig
 from metal_jax._core.numerics import safe_log
 from metal_jax.label_model._class_balance import checked_class_balance
@@ -47,8 +48,9 @@ from metal_jax.label_model._graph import (
 )
 from metal_jax.label_model._incidence import Incidence, incidence
 from metal_jax.label_model._inverse_form import inverse_form_rates
+from metal_jax.label_model._lf_roots import lf_roots
 from metal_jax.label_model._rates import rates_to_tables
-from metal_jax.label_model._result import FitResult
+from metal_jax.label_model._result import FitResult, em_result, join_lfs
 from metal_jax.label_model._tables import log_posterior
 from metal_jax.labeling import NOT_ASKED, Columns, overlap_statistics, used_columns, validate
 from metal_jax.task_tree import TaskTree, log_normalise_roots
@@ -85,10 +87,7 @@ class DependencyConfig:
     def __post_init__(self) -> None:
         if not 0 < self.prior_accuracy < 1:
             raise ValueError(f"prior_accuracy: got {self.prior_accuracy}, expected (0, 1)")
-        if min(self.prior_votes, self.balance_items, self.ridge) <= 0:
-            raise ValueError("prior_votes, balance_items and ridge: expected positive numbers")
-        if self.max_steps < 1:
-            raise ValueError(f"max_steps: got {self.max_steps}, expected at least 1")
+        check_positive(self, "prior_votes", "balance_items", "ridge", "max_steps")
 
 
 class _Cells(NamedTuple):
@@ -197,7 +196,8 @@ def fit_with_dependencies(
         votes: int[n, m] node ids, -1 = abstain, -2 = never asked.
         tree: the task tree.
         edges: int[e, 2] pairs of LFs, known or from `discover_dependencies`. Give all pairs of a
-            group that shares more than pairs say, such as three LFs reading one list of words.
+            group that shares more than pairs say, such as three LFs reading one list of words. LFs
+            that vote on several roots are linked on each root that both vote on.
         class_balance: float[s], kept fixed; None starts from a uniform one and estimates it.
         config: settings.
 
@@ -217,26 +217,27 @@ def fit_with_dependencies(
         [1, 1, 1]
     """
     matrix = validate(votes, tree)
+    pairs = lf_roots(matrix, tree)
+    linked = pairs.split_edges(checked_edges(edges, pairs.num_lfs))
+    matrix = pairs.split_votes(matrix, tree)
     columns = used_columns(matrix)
     if not columns.num_columns:
         raise ValueError("votes: every LF abstains on every item; there is nothing to fit")
     balance = checked_class_balance(class_balance, tree)
-    pairs = checked_edges(edges, columns.num_lfs)
-    _check_roots(pairs, columns, tree)
     num_symbols, abstain_symbol = count_symbols(matrix, columns, config.informative_abstains)
-    layout = factor_layout(junction_tree(pairs, columns.num_lfs), num_symbols, config.max_cells)
+    layout = factor_layout(junction_tree(linked, columns.num_lfs), num_symbols, config.max_cells)
 
     dtype = jnp.result_type(float)
     rates = inverse_form_rates(
         overlap_statistics(matrix, columns),
         tree,
-        components(pairs, columns.num_lfs),
+        components(linked, columns.num_lfs),
         balance,
         ridge=config.ridge,
         l2=config.l2,
         solver=config.minimise,
     )
-    start = _one_vote_a_component(rates, balance, matrix, columns, tree, pairs, config)
+    start = _one_vote_a_component(rates, balance, matrix, columns, tree, linked, config)
     tables = CliqueTables(
         log_prior=jnp.log(jnp.asarray(balance, dtype)),
         log_table=jnp.zeros((len(layout.row_factor), tree.num_leaves), dtype),
@@ -268,28 +269,9 @@ def fit_with_dependencies(
         fixed_balance=class_balance is not None,
         max_steps=config.max_steps,
     )
-    num_steps = int(state.num_steps)
-    converged = bool(state.change <= config.tolerance)
-    return FitResult(
-        method="dependencies",
-        params=tables._replace(log_prior=state.log_prior, log_table=state.log_table),
-        columns=columns,
-        tree=tree,
-        converged=converged,
-        status="converged: the posterior stopped moving"
-        if converged
-        else "stopped at max_steps before converging",
-        num_steps=num_steps,
-        objective_trace=np.asarray(state.trace[:num_steps]),
-    )
-
-
-def _check_roots(edges: np.ndarray, columns: Columns, tree: TaskTree) -> None:
-    root = np.full(columns.num_lfs, -1)
-    root[columns.lf] = tree.node_root[columns.symbol]
-    for i, j in edges.tolist():
-        if root[i] >= 0 and root[j] >= 0 and root[i] != root[j]:
-            raise ValueError(f"edges: ({i}, {j}): the LFs vote on different roots of the forest")
+    tables = tables._replace(log_prior=state.log_prior, log_table=state.log_table)
+    result = em_result("dependencies", tables, columns, tree, state, config.tolerance)
+    return join_lfs(result, pairs)
 
 
 def _one_vote_a_component(

@@ -41,6 +41,7 @@ from jax.typing import ArrayLike
 
 from metal_jax.label_model._cliques import count_symbols, vote_symbols
 from metal_jax.label_model._graph import maximum_spanning_forest
+from metal_jax.label_model._lf_roots import check_one_root
 from metal_jax.label_model._mixture import fit
 from metal_jax.label_model._mixture_params import MixtureConfig, MixtureParams
 from metal_jax.label_model._result import posterior
@@ -221,7 +222,7 @@ def discover_dependencies(
         The edges, for `fit_with_dependencies`, with their scores.
 
     Raises:
-        ValueError: as `labeling.validate`, or all abstains.
+        ValueError: as `labeling.validate`, all abstains, or an LF that votes on several roots.
 
     Example:
         >>> from metal_jax.labeling import synthetic_votes
@@ -232,6 +233,7 @@ def discover_dependencies(
         [[0, 8]]
     """
     matrix = validate(votes, tree)
+    check_one_root(matrix, tree)
     columns = used_columns(matrix)
     mixture = fit(matrix, tree, config=config.mixture)
     start = posterior(mixture, matrix)

@@ -14,35 +14,44 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from metal_jax.label_model._annotators import annotator_prior
+from metal_jax.label_model._class_balance import node_masses
 from metal_jax.label_model._dawid_skene import e_step, m_step, vote_data
 from metal_jax.label_model._dawid_skene_prior import abstain_rates, dirichlet_prior
-from metal_jax.label_model._detectors import DetectorPrior, copy_weights, detector_statistics
+from metal_jax.label_model._detectors import copy_weights, detector_statistics
 from metal_jax.label_model._kinds import annotator_probability
-from metal_jax.label_model._mixture_params import MixtureParams, fired_matrix
-from metal_jax.label_model._mixture_steps import ANNOTATOR, log_lift
+from metal_jax.label_model._lf_roots import check_one_root
+from metal_jax.label_model._mixture_params import MixtureConfig, MixtureParams
+from metal_jax.label_model._mixture_program import level_lifts
+from metal_jax.label_model._mixture_steps import ANNOTATOR, node_levels
 from metal_jax.label_model._result import FitResult, posterior
-from metal_jax.label_model._tables import ConditionalTables
+from metal_jax.label_model._tables import ConditionalTables, column_root_mask
+from metal_jax.label_model._votes import fired_matrix
 from metal_jax.labeling import Columns, used_columns, validate
-from metal_jax.task_tree import log_normalise_roots, node_sum
+from metal_jax.task_tree import TaskTree, log_normalise_roots
 
-_PRIOR_ACCURACY = 0.7
-_PRIOR_VOTES = 2.0
 _NUM_ITERATIONS = 50
 
 
-def add_lfs(result: FitResult, votes: ArrayLike) -> FitResult:
+def add_lfs(
+    result: FitResult, votes: ArrayLike, *, config: MixtureConfig = MixtureConfig()
+) -> FitResult:
     """Extend a fit to more LFs.
 
     Args:
         result: a fit of m LFs, of the default model (with full tables) or of one with
             `ConditionalTables`.
         votes: int[n, m'] node ids on any items, the m known LFs first, in their order.
+        config: settings of the fit, if they were not the default ones: the prior on tables (for a
+            fit with `ConditionalTables` too), `annotator`, and the `copy_shrinkage` of detectors.
+            A new detector's precision is counted on the posterior of the known LFs, so that the
+            other constants of the pair model play no part.
 
     Returns:
         A fit of m' LFs: `posterior`, `explain` and all else work as on a fit of all of them.
 
     Raises:
-        ValueError: as `labeling.validate`, no new LFs, none of which votes, or another family.
+        ValueError: as `labeling.validate`, no new LFs, none of which votes, another family, or an
+            LF that votes on several roots.
 
     Example:
         >>> from metal_jax.label_model import fit
@@ -54,6 +63,9 @@ def add_lfs(result: FitResult, votes: ArrayLike) -> FitResult:
     """
     tree, known = result.tree, result.columns.num_lfs
     matrix = validate(votes, tree)
+    check_one_root(matrix, tree)
+    if result.lf_roots is not None:
+        raise ValueError("cannot extend a fit in which an LF votes on several roots: refit instead")
     m = matrix.shape[1]
     if m <= known:
         raise ValueError(f"votes: got {m} LFs, expected more than the {known} of the fit")
@@ -70,16 +82,21 @@ def add_lfs(result: FitResult, votes: ArrayLike) -> FitResult:
         m,
     )
     if isinstance(result.params, ConditionalTables):
-        params = _with_tables(result.params, matrix[:, known:], new, q, result)
+        params = _with_tables(result.params, matrix[:, known:], new, q, result, config)
     elif isinstance(result.params, MixtureParams) and result.params.log_vote.ndim == 2:
-        params = _with_mixture(result.params, matrix, columns, q, result)
+        params = _with_mixture(result.params, matrix, columns, q, result, config)
     else:
         raise ValueError(f"cannot extend a fit of method {result.method!r}: refit instead")
     return result._replace(params=params, columns=columns)
 
 
 def _with_tables(
-    params: ConditionalTables, votes: np.ndarray, new: Columns, q: jnp.ndarray, result: FitResult
+    params: ConditionalTables,
+    votes: np.ndarray,
+    new: Columns,
+    q: jnp.ndarray,
+    result: FitResult,
+    config: MixtureConfig,
 ) -> ConditionalTables:
     """Dawid-Skene rows for the new LFs; their abstains count if those of the others do."""
     tree = result.tree
@@ -88,8 +105,8 @@ def _with_tables(
         new,
         tree,
         abstain_rates(votes, None) * informative,
-        accuracy=_PRIOR_ACCURACY,
-        votes=_PRIOR_VOTES,
+        accuracy=config.prior_accuracy,
+        votes=config.prior_votes,
         balance_items=1.0,
     )
     data, log_q = vote_data(votes, new), jnp.log(q)
@@ -104,7 +121,12 @@ def _with_tables(
 
 
 def _with_mixture(
-    params: MixtureParams, matrix: np.ndarray, columns: Columns, q: jnp.ndarray, result: FitResult
+    params: MixtureParams,
+    matrix: np.ndarray,
+    columns: Columns,
+    q: jnp.ndarray,
+    result: FitResult,
+    config: MixtureConfig,
 ) -> MixtureParams:
     """Kind, table and precision of each new LF, and whom it copies."""
     tree, n = result.tree, len(matrix)
@@ -115,17 +137,17 @@ def _with_mixture(
     cast = np.asarray(data.votes.apply(jnp.eye(columns.num_columns - d)), float)  # [n, d']
     total = cast.sum(axis=0)
     rate = np.concatenate([params.rate, total / n])
-    kinds = np.asarray(annotator_probability(rate * n, columns, tree), float)[known:]
+    kinds = annotator_probability(rate * n, columns, tree)[known:]
+    if config.annotator is not None:
+        kinds = np.full_like(kinds, config.annotator)
     annotator = np.concatenate([params.annotator, kinds])
-    balance = result.class_balance
-    node_mass = np.asarray(node_sum(tree, jnp.asarray(balance)), float)
+    node_mass = node_masses(result.class_balance, tree)
     part = Columns(lf[rows] - known, columns.symbol[rows], columns.num_lfs - known)
     prior = annotator_prior(
         part,
         tree,
-        balance,
-        accuracy=np.full(part.num_lfs, _PRIOR_ACCURACY),
-        votes=_PRIOR_VOTES,
+        accuracy=np.full(part.num_lfs, config.prior_accuracy),
+        votes=config.prior_votes,
         balance_items=1.0,
     )
     added = d + np.flatnonzero(annotator[lf[rows]] < ANNOTATOR)
@@ -133,29 +155,38 @@ def _with_mixture(
     chosen = np.concatenate([params.detector_columns, added])
     detectors = Columns(lf[chosen], columns.symbol[chosen], columns.num_lfs)
     fired = np.asarray(fired_matrix(matrix, columns, chosen), float)
+    levels = node_levels(part, tree)
 
     def copies_given(precision: np.ndarray) -> np.ndarray:
-        stats = detector_statistics(
-            fired.T @ fired,
-            n,
-            detectors,
-            np.bincount(lf, rate * n, columns.num_lfs)[detectors.lf],
-            1 - annotator[detectors.lf],
-            node_mass,
-            tree,
-        )
-        fitted = jnp.asarray(precision[chosen], params.log_vote.dtype)
-        return np.array(copy_weights(fitted, stats, DetectorPrior().copy_shrinkage), float)
+        """float[h, e, e], from float[h, d'] for the new columns."""
+        found = []
+        for level, own in zip(node_levels(detectors, tree), precision, strict=True):
+            stats = detector_statistics(
+                fired.T @ fired,
+                n,
+                level,
+                np.bincount(lf, rate * n, columns.num_lfs)[detectors.lf],
+                1 - annotator[detectors.lf],
+                node_mass,
+                tree,
+            )
+            fitted = np.concatenate([params.precision, own])[chosen]
+            fitted = jnp.asarray(fitted, params.log_vote.dtype)
+            found.append(copy_weights(fitted, stats, config.detectors.copy_shrinkage))
+        return np.array(found, float)
+
+    pseudo_right = config.prior_votes * config.prior_accuracy
 
     def own_precision(counts: np.ndarray) -> np.ndarray:
-        covered = (counts * tree.covers[part.symbol]).sum(axis=1)
-        return (covered + _PRIOR_VOTES * _PRIOR_ACCURACY) / (total + _PRIOR_VOTES)
+        """float[h, d'], that the truth lies under the column's ancestor of each level."""
+        covered = np.array([(counts * tree.covers[at.symbol]).sum(axis=1) for at in levels])
+        return (covered + pseudo_right) / (total + config.prior_votes)
 
     counts = cast.T @ np.asarray(q, float)  # [d', s]
-    copies = copies_given(np.concatenate([params.precision, own_precision(counts)]))
+    copies = copies_given(own_precision(counts))
     # Where a detector that it copies has fired, the new one says nothing that is not known.
     news = cast.copy()
-    repeated = (fired[:, :old, None] * copies[:old, old:]).max(axis=1, initial=0)
+    repeated = (fired[:, :old, None] * copies[-1, :old, old:]).max(axis=1, initial=0)
     news[:, added - d] *= 1 - repeated
     pseudo, other = np.asarray(prior.vote, float), np.asarray(prior.other, float)
     share = kinds[part.lf][:, None]
@@ -169,15 +200,14 @@ def _with_mixture(
 
     log_vote, own = table(counts), own_precision(counts)
     for _ in range(_NUM_ITERATIONS):
-        push = share * log_vote + (1 - share) * log_lift(own, part, node_mass, tree)
+        lift = _lifts(own, levels, node_mass, tree)
+        push = share * log_vote + (1 - share) * lift.sum(axis=0)
         updated = log_normalise_roots(tree, jnp.asarray(log_q + news @ push))
         counts = cast.T @ np.exp(np.asarray(updated, float))
         log_vote, own = table(counts), own_precision(counts)
-    precision = np.concatenate([params.precision, own])
-    lift = log_lift(precision[chosen], detectors, node_mass, tree)
-    lift[:old] = params.log_lift
-    copies = copies_given(precision)
-    copies[:old, :old] = params.copies
+    lift, copies = np.zeros((len(levels), len(chosen), tree.num_leaves)), copies_given(own)
+    lift[:, old:] = _lifts(own, levels, node_mass, tree)[:, added - d]
+    lift[:, :old], copies[:, :old, :old] = params.log_lift, params.copies
     dtype = params.log_vote.dtype
     return params._replace(
         annotator=jnp.asarray(annotator, dtype),
@@ -185,6 +215,21 @@ def _with_mixture(
         detector_columns=jnp.asarray(chosen, jnp.int32),
         log_lift=jnp.asarray(lift, dtype),
         copies=jnp.asarray(copies, dtype),
-        precision=jnp.asarray(precision, dtype),
+        precision=jnp.asarray(np.concatenate([params.precision, own[-1]]), dtype),
         rate=jnp.asarray(rate, dtype),
     )
+
+
+def _lifts(
+    precision: np.ndarray, levels: list[Columns], node_mass: np.ndarray, tree: TaskTree
+) -> np.ndarray:
+    """float64[h, d', s], see `level_lifts`."""
+    dtype = jnp.result_type(float)
+    symbol = np.array([level.symbol for level in levels])
+    lift, _ = level_lifts(
+        jnp.asarray(precision, dtype),
+        jnp.asarray(node_mass[symbol], dtype),
+        jnp.asarray(tree.covers[symbol]),
+        jnp.asarray(column_root_mask(levels[0], tree)),
+    )
+    return np.array(lift, float)

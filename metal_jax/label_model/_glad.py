@@ -23,6 +23,27 @@ EM rests its gradient is zero.
 Posterior. The easiness of an item is integrated out over its prior by Gauss-Hermite quadrature, for
 all items alike: the posterior is a function of the item's votes, whether or not it was in the fit.
 
+**Not for keyword LFs.** Few LFs vote on an item there, and most of an item's evidence is how easy
+it is said to be: the mode calls outvoted LFs adversaries (negative abilities), and labels worse
+than majority vote. Accuracy on the open sets of LFs, fitted to the items that it is judged on:
+
+=========  ========  ==========  =====
+set        majority  2 EM steps  mode
+=========  ========  ==========  =====
+agnews     .827      .839        .666
+tennis     .885      .891        .891
+openi_cxr  .816      .791        .638
+semeval    .767      .710        .710
+trec       .629      .609        .668
+youtube    .841      .845        .901
+hausa      .474      .464        .254
+=========  ========  ==========  =====
+
+crowd-kit 1.4.2 reports the middle column (openi_cxr: the mode), since its stopping rule ends EM
+after two steps: it watches the expected log-likelihood, which an E-step lowers. Let go on, it
+comes to the same mode (agnews: log-posterior -1166.03 and abilities as here to three digits).
+`max_steps=2` stops as it does.
+
 Legend: `n` items, `m` LFs, `d` (LF, node) columns, `s` leaf states, `v` votes, `g` quadrature
 points.
 """
@@ -38,6 +59,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from metal_jax._core.checks import check_positive
 from metal_jax.label_model._choices import choice_columns
 from metal_jax.label_model._class_balance import checked_class_balance
 from metal_jax.label_model._glad_em import (
@@ -51,7 +73,8 @@ from metal_jax.label_model._glad_em import (
     glad_m_step,
     quadrature,
 )
-from metal_jax.label_model._result import FitResult
+from metal_jax.label_model._gold import checked_supervision
+from metal_jax.label_model._result import FitResult, em_result
 from metal_jax.labeling import Columns, column_ids, used_columns, validate
 from metal_jax.task_tree import TaskTree
 
@@ -66,7 +89,8 @@ class GladConfig:
         log_easiness_mean: mean of the normal prior on log-easinesses.
         log_easiness_scale: its standard deviation.
         max_steps: most EM iterations.
-        tolerance: stop when an iteration moves no item's posterior by more than this.
+        tolerance: stop when an iteration moves no item's posterior, and no LF's chance to be right
+            (which matters where gold labels hold the posterior), by more than this.
     """
 
     ability_mean: float = 1.0
@@ -77,10 +101,7 @@ class GladConfig:
     tolerance: float = 1e-5
 
     def __post_init__(self) -> None:
-        if self.ability_scale <= 0 or self.log_easiness_scale <= 0:
-            raise ValueError("ability_scale and log_easiness_scale: expected positive numbers")
-        if self.max_steps < 1:
-            raise ValueError(f"max_steps: got {self.max_steps}, expected at least 1")
+        check_positive(self, "ability_scale", "log_easiness_scale", "max_steps")
 
 
 class GladParams(NamedTuple):
@@ -167,8 +188,12 @@ def _run_em(
             state.log_q, state.ability, state.log_easiness, data, prior, tree
         )
         log_q, evidence = glad_e_step(ability, log_easiness, log_prior, data, tree)
-        objective = evidence + glad_log_prior_density(ability, log_easiness, prior)
-        change = jnp.max(jnp.abs(jnp.exp(log_q) - jnp.exp(state.log_q)))
+        objective = evidence + glad_log_prior_density(ability, log_easiness, data, prior)
+        pairs = (
+            (jnp.exp(log_q), jnp.exp(state.log_q)),
+            (jax.nn.sigmoid(ability), jax.nn.sigmoid(state.ability)),
+        )
+        change = jnp.max(jnp.stack([jnp.max(jnp.abs(a - b)) for a, b in pairs]))
         trace = state.trace.at[state.num_steps].set(objective)
         return _GladState(log_q, ability, log_easiness, change, state.num_steps + 1, trace)
 
@@ -186,6 +211,9 @@ def fit_glad(
     tree: TaskTree,
     class_balance: ArrayLike | None = None,
     config: GladConfig = GladConfig(),
+    *,
+    gold: ArrayLike | None = None,
+    item_weights: ArrayLike | None = None,
 ) -> FitResult:
     """Fit GLAD by EM from the prior means. Deterministic: no key is needed.
 
@@ -194,13 +222,18 @@ def fit_glad(
         tree: a task tree of one root.
         class_balance: float[s], kept fixed; uniform by default.
         config: settings.
+        gold: int[n] node ids, -1 = unknown: what is known of some items (see `gold_mask`). Only
+            the fit sees it: `posterior` of the same votes does not know the gold labels.
+        item_weights: float[n], not negative; a whole number counts as that many copies. An item of
+            weight 0 gets an easiness, but counts for nothing.
 
     Returns:
         The fit, with `GladParams`; `objective_trace` is the log-posterior of abilities and
         easinesses up to a constant, which never falls.
 
     Raises:
-        ValueError: as `labeling.validate`, no votes, a bad class balance, or a forest.
+        ValueError: as `labeling.validate`, no votes, a bad class balance, gold label or weight
+            (names the item), or a forest.
 
     Example:
         >>> from metal_jax.labeling import synthetic_votes
@@ -215,7 +248,8 @@ def fit_glad(
             "one difficulty; fit each root on its own"
         )
     matrix = validate(votes, tree)
-    columns = choice_columns(used_columns(matrix), tree)
+    known = checked_supervision(gold, item_weights, len(matrix), tree)
+    columns = choice_columns(used_columns(matrix[known.present()[0]]), tree)
     if not columns.num_columns:
         raise ValueError("votes: every LF abstains on every item; there is nothing to fit")
     dtype = jnp.result_type(float)
@@ -235,23 +269,11 @@ def fit_glad(
         jnp.full(columns.num_lfs, prior.ability_mean),
         jnp.full(len(matrix), prior.log_easiness_mean),
         log_prior,
-        glad_data(matrix, columns, tree),
+        glad_data(matrix, columns, tree, **known._asdict()),
         prior,
         config.tolerance,
         tree=tree,
         max_steps=config.max_steps,
     )
-    num_steps = int(state.num_steps)
-    converged = bool(state.change <= config.tolerance)
-    return FitResult(
-        method="glad",
-        params=GladParams(log_prior, state.ability, state.log_easiness, prior),
-        columns=columns,
-        tree=tree,
-        converged=converged,
-        status="converged: the posterior stopped moving"
-        if converged
-        else "stopped at max_steps before converging",
-        num_steps=num_steps,
-        objective_trace=np.asarray(state.trace[:num_steps]),
-    )
+    params = GladParams(log_prior, state.ability, state.log_easiness, prior)
+    return em_result("glad", params, columns, tree, state, config.tolerance)

@@ -48,21 +48,38 @@ class GladData(NamedTuple):
         lf: int32[v], the LF of each vote.
         node: int32[v], the node that each vote is for.
         offset: float[n, s], what the numbers of right and wrong labels contribute.
+        possible: bool[n, s], the leaf states that gold labels leave open; None for all.
+        weight: float[n], the weight of each item; None for ones.
     """
 
     votes: SparseIncidence
     lf: jax.Array
     node: jax.Array
     offset: jax.Array
+    possible: jax.Array | None = None
+    weight: jax.Array | None = None
+
+    def weighted(self, values: jax.Array) -> jax.Array:
+        """Values float[n] times the weights of the items."""
+        return values if self.weight is None else self.weight * values
 
 
-def glad_data(votes: ArrayLike, columns: Columns, tree: TaskTree) -> GladData:
+def glad_data(
+    votes: ArrayLike,
+    columns: Columns,
+    tree: TaskTree,
+    *,
+    possible: np.ndarray | None = None,
+    weight: np.ndarray | None = None,
+) -> GladData:
     """The votes in the form that the kernels take.
 
     Args:
         votes: int[n, m] node ids, negative = no vote; on the host.
         columns: the columns; votes without one are ignored.
         tree: the task tree.
+        possible: bool[n, s] from `gold_mask`; None for all.
+        weight: float[n]; None for ones.
 
     Returns:
         The data.
@@ -76,6 +93,8 @@ def glad_data(votes: ArrayLike, columns: Columns, tree: TaskTree) -> GladData:
         jnp.asarray(columns.lf)[operator.column],
         jnp.asarray(columns.symbol)[operator.column],
         operator.apply(jnp.asarray(log_share, jnp.result_type(float))),
+        None if possible is None else jnp.asarray(possible),
+        None if weight is None else jnp.asarray(weight, jnp.result_type(float)),
     )
 
 
@@ -108,7 +127,7 @@ def glad_e_step(
     data: GladData,
     tree: TaskTree,
 ) -> tuple[jax.Array, jax.Array]:
-    """Posterior over leaf states given the easinesses, and the log-likelihood of the votes.
+    """Posterior over leaf states given the easinesses, and the log-likelihood of votes and gold.
 
     Args:
         ability: float[m].
@@ -121,8 +140,10 @@ def glad_e_step(
         `log_q` float[n, s] and float[] the log-likelihood.
     """
     score = log_prior + glad_score(ability, log_easiness, data, tree)
-    evidence = jax.nn.logsumexp(score, axis=-1, keepdims=True)
-    return score - evidence, jnp.sum(evidence)
+    if data.possible is not None:
+        score = jnp.where(data.possible, score, -jnp.inf)
+    evidence = jax.nn.logsumexp(score, axis=-1)
+    return score - evidence[:, None], jnp.sum(data.weighted(evidence))
 
 
 def glad_m_step(
@@ -134,6 +155,8 @@ def glad_m_step(
     tree: TaskTree,
 ) -> tuple[jax.Array, jax.Array]:
     """Abilities and easinesses that raise the expected log-posterior; see the module's text.
+
+    An item of weight w is w items with one and the same easiness, which they would have anyway.
 
     Args:
         log_q: float[n, s], posterior over leaf states.
@@ -151,6 +174,8 @@ def glad_m_step(
     precision = prior.ability_scale**-2
 
     def by_lf(values: jax.Array) -> jax.Array:
+        if data.weight is not None:
+            values = data.weight[item] * values
         return jax.ops.segment_sum(values, lf, len(ability))
 
     def by_item(values: jax.Array) -> jax.Array:
@@ -201,12 +226,12 @@ def _best_log_easiness(
 
 
 def glad_log_prior_density(
-    ability: jax.Array, log_easiness: jax.Array, prior: GladPrior
+    ability: jax.Array, log_easiness: jax.Array, data: GladData, prior: GladPrior
 ) -> jax.Array:
     """Log-density of the parameters under their priors, up to a constant; float[]."""
     first = (ability - prior.ability_mean) / prior.ability_scale
     second = (log_easiness - prior.log_easiness_mean) / prior.log_easiness_scale
-    return -(jnp.sum(first**2) + jnp.sum(second**2)) / 2
+    return -(jnp.sum(first**2) + jnp.sum(data.weighted(second**2))) / 2
 
 
 def covered_and_log_share(columns: Columns, tree: TaskTree) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,12 @@
-"""What is known of the items beside the votes: gold labels and weights. Checks on the host.
+"""What is known beside the votes: gold labels, item weights, LF accuracies. Checks on the host.
 
-Legend: `n` items, `s` leaf states.
+Legend: `n` items, `m` LFs, `s` leaf states.
 """
 
 from __future__ import annotations
+
+import math
+from typing import NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -85,3 +88,74 @@ def checked_item_weights(item_weights: ArrayLike, num_items: int) -> np.ndarray:
     if not weights.any():
         raise ValueError("item_weights: every weight is 0; there is nothing to fit")
     return weights
+
+
+class Supervision(NamedTuple):
+    """Gold labels and item weights, checked.
+
+    Attributes:
+        possible: bool[n, s] from `gold_mask`; None without gold.
+        weight: float64[n]; None for ones.
+    """
+
+    possible: np.ndarray | None
+    weight: np.ndarray | None
+
+    def present(self) -> tuple[np.ndarray | slice, Supervision]:
+        """Which items have a weight above zero, and what is known of those."""
+        if self.weight is None:
+            return slice(None), self
+        rows = self.weight > 0
+        possible = None if self.possible is None else self.possible[rows]
+        return rows, Supervision(possible, self.weight[rows])
+
+
+def checked_supervision(
+    gold: ArrayLike | None, item_weights: ArrayLike | None, num_items: int, tree: TaskTree
+) -> Supervision:
+    """Gold labels and item weights of `n` items, checked.
+
+    Args:
+        gold: as in `gold_mask`, or None.
+        item_weights: as in `checked_item_weights`, or None.
+        num_items: n.
+        tree: the task tree.
+
+    Returns:
+        Both.
+
+    Raises:
+        ValueError: as the two functions, or gold of another number of items.
+    """
+    possible = None if gold is None else gold_mask(gold, tree)
+    if possible is not None:
+        check_shape("gold", possible, (num_items, tree.num_leaves))
+    weight = None if item_weights is None else checked_item_weights(item_weights, num_items)
+    return Supervision(possible, weight)
+
+
+def checked_accuracy(
+    accuracy: ArrayLike | None, num_lfs: int, default: float = math.nan
+) -> np.ndarray:
+    """What is believed of each LF before its votes are seen.
+
+    Args:
+        accuracy: float[m] in (0, 1), NaN where nothing is believed; None for nowhere.
+        num_lfs: m.
+        default: what stands for NaN.
+
+    Returns:
+        float64[m].
+
+    Raises:
+        ValueError: the wrong shape, or a value outside (0, 1); names the LF.
+    """
+    if accuracy is None:
+        return np.full(num_lfs, default)
+    values = np.asarray(accuracy, float)
+    check_shape("accuracy", values, (num_lfs,))
+    bad = (values <= 0) | (values >= 1)
+    if bad.any():
+        lf = int(np.flatnonzero(bad)[0])
+        raise ValueError(f"accuracy: LF {lf}: got {values[lf]}, expected a number in (0, 1) or NaN")
+    return np.where(np.isnan(values), default, values)

@@ -96,5 +96,6 @@ def incidence(codes: np.ndarray, num_columns: int, *, dense: bool | None = None)
     if dense if dense is not None else shape[0] * num_columns <= _DENSE_LIMIT:
         matrix = np.zeros(shape, np.float32)
         matrix[item, column] = 1
-        return DenseIncidence(jnp.asarray(matrix))
-    return SparseIncidence(jnp.asarray(item, jnp.int32), jnp.asarray(column, jnp.int32), *shape)
+        return DenseIncidence(jax.device_put(matrix))  # unlike `jnp.asarray`, it compiles nothing
+    item, column = (jax.device_put(x.astype(np.int32)) for x in (item, column))
+    return SparseIncidence(item, column, *shape)

@@ -13,18 +13,20 @@ with s the votes' shares over all LFs: annotators follow the common shares loose
 up on one label. Each law is mixed with a tenth of the other, so that a worker who always votes the
 same, among many who do not, is still taken for a worker. The prevalence has a Beta(1/4, 1/4) prior
 and is iterated to its fixed point.
+
+This runs on the host, in double precision: which LFs may be detectors decides the shapes of
+everything that follows.
+
+Legend: `m` LFs, `d` used (LF, node) columns, `t` tasks.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import betaln
 from jax.typing import ArrayLike
+from scipy.special import expit, gammaln
 
 from metal_jax.labeling import Columns
 from metal_jax.task_tree import TaskTree
@@ -35,7 +37,7 @@ _PREVALENCE_COUNTS = 0.25
 _NUM_ITERATIONS = 200
 
 
-def annotator_probability(counts: ArrayLike, columns: Columns, tree: TaskTree) -> jax.Array:
+def annotator_probability(counts: ArrayLike, columns: Columns, tree: TaskTree) -> np.ndarray:
     """Probability that each LF is an annotator rather than a detector.
 
     Args:
@@ -44,7 +46,7 @@ def annotator_probability(counts: ArrayLike, columns: Columns, tree: TaskTree) -
         tree: the task tree; an LF is compared with others on each task that it votes on.
 
     Returns:
-        float[m]; 1/2 for an LF without votes.
+        float64[m]; 1/2 for an LF without votes.
 
     Example:
         >>> from metal_jax.labeling import used_columns
@@ -54,67 +56,50 @@ def annotator_probability(counts: ArrayLike, columns: Columns, tree: TaskTree) -
         >>> (annotator_probability(counts, columns, TaskTree.single(2)) > 0.5).tolist()
         [True, False, True, True]
     """
-    by_node = np.zeros((columns.num_lfs, tree.num_nodes))
-    by_node[columns.lf, columns.symbol] = counts
-    return _annotator_probability(jnp.asarray(by_node, jnp.result_type(float)), tree)
-
-
-@functools.partial(jax.jit, static_argnames="tree")
-def _annotator_probability(by_node: jax.Array, tree: TaskTree) -> jax.Array:
-    # Tasks side by side, padded to the widest: [m, t, W].
-    width = max(len(nodes) for nodes in tree.task_nodes)
-    nodes = np.full((tree.num_tasks, width), -1)
-    for t, own in enumerate(tree.task_nodes):
-        nodes[t, : len(own)] = own
-    exists = nodes >= 0
-    counts = jnp.where(exists, by_node[:, nodes], 0)
-    total = jnp.sum(counts, axis=(0, 2))[:, None]
-    share = jnp.sum(counts, axis=0) / jnp.maximum(total, 1)
-    size = exists.sum(axis=1, keepdims=True)
-    concentration = jnp.stack(
-        [size * share / 2 + 0.5, jnp.full_like(share, _DETECTOR_CONCENTRATION)]
+    counts = np.asarray(counts, float)
+    task = tree.node_task[columns.symbol]
+    by_node = np.bincount(columns.symbol, counts, tree.num_nodes)
+    by_task = np.bincount(task, counts, tree.num_tasks)
+    size = np.array([len(nodes) for nodes in tree.task_nodes])
+    share = by_node / np.maximum(by_task, 1)[tree.node_task]
+    log_law = np.stack(
+        [
+            _log_polya(counts, concentration, columns, tree)
+            for concentration in (
+                size[tree.node_task] * share / 2 + 0.5,
+                np.full(tree.num_nodes, _DETECTOR_CONCENTRATION),
+            )
+        ]
     )
-    log_law = _log_polya(counts, jnp.where(exists, concentration, 0)[:, None])
-    other = log_law[::-1]
-    mixed = jnp.logaddexp(log_law + math.log(1 - _LEAK), other + math.log(_LEAK))
+    mixed = np.logaddexp(log_law + math.log(1 - _LEAK), log_law[::-1] + math.log(_LEAK))
     log_odds = mixed[0] - mixed[1]
-    votes = jnp.sum(by_node, axis=1) > 0
-
-    def kind(prevalence: jax.Array) -> jax.Array:
-        return jax.nn.sigmoid(log_odds + jnp.log(prevalence) - jnp.log1p(-prevalence))
-
-    def update(_: int, prevalence: jax.Array) -> jax.Array:
-        expected = jnp.sum(jnp.where(votes, kind(prevalence), 0)) + _PREVALENCE_COUNTS
-        return expected / (jnp.sum(votes) + 2 * _PREVALENCE_COUNTS)
-
-    start = jnp.asarray(0.5, by_node.dtype)
-    prevalence = jax.lax.fori_loop(0, _NUM_ITERATIONS, update, start)
-    return jnp.where(votes, kind(prevalence), 0.5)
+    votes = np.bincount(columns.lf, counts, columns.num_lfs) > 0
+    prevalence = 0.5
+    for _ in range(_NUM_ITERATIONS):
+        expected = expit(log_odds + math.log(prevalence) - math.log1p(-prevalence))[votes].sum()
+        prevalence = (expected + _PREVALENCE_COUNTS) / (votes.sum() + 2 * _PREVALENCE_COUNTS)
+    kind = expit(log_odds + math.log(prevalence) - math.log1p(-prevalence))
+    return np.where(votes, kind, 0.5)
 
 
-def _log_polya(counts: jax.Array, concentration: jax.Array) -> jax.Array:
+def _log_polya(
+    counts: np.ndarray, concentration: np.ndarray, columns: Columns, tree: TaskTree
+) -> np.ndarray:
     """Log-probability of an LF's sequence of votes, summed over tasks.
 
-    By stick breaking, each label against those after it: a product of Beta ratios rather than a
-    difference of log-gammas, which cancel badly in float32.
-
     Args:
-        counts: float[m, t, W].
-        concentration: float[2, 1, t, W] for the two laws, 0 where padded.
+        counts: float[d].
+        concentration: float[N], of each node.
+        columns: the used columns.
+        tree: the task tree.
 
     Returns:
-        float[2, m].
+        float[m].
     """
-
-    def after(x: jax.Array) -> jax.Array:
-        return jnp.flip(jnp.cumsum(jnp.flip(x, -1), -1), -1) - x
-
-    here, later = concentration, after(concentration)
-    # The last label of a task is no choice: its stick has the ratio 1.
-    choice = later > 0.01
-    here, later = jnp.where(choice, here, 1), jnp.where(choice, later, 1)
-    x, y = jnp.where(choice, counts, 0), jnp.where(choice, after(counts), 0)
-    first = jnp.stack([here + x, jnp.broadcast_to(here, x.shape)])
-    second = jnp.stack([later + y, jnp.broadcast_to(later, y.shape)])
-    log_beta = betaln(first, second)  # one call: it compiles slowly
-    return jnp.sum(log_beta[0] - log_beta[1], axis=(-1, -2))
+    m, t = columns.num_lfs, tree.num_tasks
+    here = concentration[columns.symbol]
+    used = np.bincount(columns.lf, gammaln(here + counts) - gammaln(here), m)
+    cell = columns.lf * t + tree.node_task[columns.symbol]
+    votes = np.bincount(cell, counts, m * t).reshape(m, t)
+    whole = np.bincount(tree.node_task, concentration, t)
+    return used - np.sum(gammaln(whole + votes) - gammaln(whole), axis=1)

@@ -35,9 +35,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from metal_jax._core.checks import check_positive
 from metal_jax.label_model._choices import choice_columns, choices
 from metal_jax.label_model._class_balance import checked_class_balance
 from metal_jax.label_model._dawid_skene import VoteData, e_step, vote_data
+from metal_jax.label_model._gold import checked_supervision
+from metal_jax.label_model._lf_roots import lf_roots
 from metal_jax.label_model._mace_em import (
     MaceDirichlets,
     MacePrior,
@@ -46,9 +49,10 @@ from metal_jax.label_model._mace_em import (
     mace_m_step,
     mace_tables,
 )
-from metal_jax.label_model._result import FitResult
+from metal_jax.label_model._result import FitResult, em_result, join_lfs
 from metal_jax.label_model._tables import ConditionalTables, column_root_mask
-from metal_jax.labeling import ABSTAIN, Columns, used_columns, validate
+from metal_jax.label_model._votes import checked_votes, vote_columns
+from metal_jax.labeling import Columns
 from metal_jax.task_tree import TaskTree
 
 _AGREEMENT = 0.99  # share of items labelled alike for a restart to count as agreeing
@@ -66,7 +70,8 @@ class MaceConfig:
         initial_noise: restarts start from weights drawn from U(1, 1 + this), normalised.
         num_restarts: r.
         max_steps: most EM iterations.
-        tolerance: stop when an iteration moves no item's posterior by more than this.
+        tolerance: stop when an iteration moves no item's posterior, and no LF's competence (which
+            matters where gold labels hold the posterior), by more than this.
     """
 
     method: Method = "vb"
@@ -81,14 +86,10 @@ class MaceConfig:
     def __post_init__(self) -> None:
         if self.method not in ("em", "vb"):
             raise ValueError(f"method: got {self.method!r}, expected 'em' or 'vb'")
-        if min(*self.competence_prior, self.strategy_prior, self.smoothing) <= 0:
-            raise ValueError(
-                "competence_prior, strategy_prior and smoothing: expected positive numbers"
-            )
+        check_positive(self, "competence_prior", "strategy_prior", "smoothing")
+        check_positive(self, "num_restarts", "max_steps")
         if self.initial_noise < 0:
             raise ValueError(f"initial_noise: got {self.initial_noise}, expected at least 0")
-        if self.num_restarts < 1 or self.max_steps < 1:
-            raise ValueError("num_restarts and max_steps: expected at least 1")
 
 
 class MaceParams(NamedTuple):
@@ -186,7 +187,8 @@ def _run_em(
         params, counts = mace_m_step(state.log_q, state.params, tables, data, prior, config.method)
         log_q, evidence = expect(params)
         objective = evidence + mace_log_prior(params, counts, lf, prior, config.method)
-        change = jnp.max(jnp.abs(jnp.exp(log_q) - jnp.exp(state.log_q)))
+        pairs = (log_q, state.log_q), (params.competence, state.params.competence)
+        change = jnp.max(jnp.stack([jnp.max(jnp.abs(jnp.exp(a) - jnp.exp(b))) for a, b in pairs]))
         trace = state.trace.at[state.num_steps].set(objective)
         return _MaceState(log_q, params, counts, change, state.num_steps + 1, trace)
 
@@ -220,22 +222,29 @@ def fit_mace(
     config: MaceConfig = MaceConfig(),
     *,
     key: jax.Array,
+    gold: ArrayLike | None = None,
+    item_weights: ArrayLike | None = None,
 ) -> FitResult:
     """Fit MACE by variational Bayes or EM; the best of several random starts.
 
     Args:
-        votes: int[n, m] node ids, negative = no vote, which says nothing.
+        votes: int[n, m] node ids, negative = no vote, which says nothing; or soft votes
+            float[n, m, N], see `checked_votes`.
         tree: the task tree.
         class_balance: float[s], kept fixed; uniform by default, as in the paper.
         config: settings.
         key: a `jax.random.key`, consumed by the random starts.
+        gold: int[n] node ids, -1 = unknown: what is known of some items (see `gold_mask`). Only
+            the fit sees it: `posterior` of the same votes does not know the gold labels.
+        item_weights: float[n], not negative; a whole number counts as that many copies.
 
     Returns:
         The fit of the best restart, with `MaceParams`; `status` tells how many restarts found the
         same labels. `objective_trace` never falls.
 
     Raises:
-        ValueError: as `labeling.validate`, no votes, or a bad class balance.
+        ValueError: as `checked_votes`, no votes, a bad class balance, or a bad gold label or weight
+            (names the item).
 
     Example:
         >>> from metal_jax.labeling import synthetic_votes
@@ -244,14 +253,17 @@ def fit_mace(
         >>> fit_mace(data.votes, tree, key=jax.random.key(1)).params.competence.shape
         (8,)
     """
-    matrix = validate(votes, tree)
-    columns = choice_columns(used_columns(matrix), tree)
+    matrix = checked_votes(votes, tree)
+    rows, known = checked_supervision(gold, item_weights, len(matrix), tree).present()
+    pairs = lf_roots(matrix, tree)
+    matrix = pairs.split_votes(matrix, tree)[rows]
+    columns = choice_columns(vote_columns(matrix), tree)
     if not columns.num_columns:
         raise ValueError("votes: every LF abstains on every item; there is nothing to fit")
     dtype = jnp.result_type(float)
     log_balance = jnp.log(jnp.asarray(checked_class_balance(class_balance, tree), dtype))
     prior = mace_prior(columns, tree, config)
-    data = vote_data(np.where(matrix < 0, ABSTAIN, matrix), columns)
+    data = vote_data(matrix, columns, **known._asdict())
     states = _run_em(key, log_balance, data, prior, tree=tree, config=config)
     objective = np.asarray(states.trace)[np.arange(config.num_restarts), states.num_steps - 1]
     best = int(np.argmax(objective))
@@ -262,26 +274,16 @@ def fit_mace(
     ]
     share = jnp.mean(jnp.stack(same), axis=(0, 2))  # of labels alike, for each restart
     num_agreeing = int(jnp.sum(share >= _AGREEMENT))
-    num_steps = int(state.num_steps)
-    converged = bool(state.change <= config.tolerance)
-    reason = "converged: the posterior stopped moving"
-    if not converged:
-        reason = "stopped at max_steps before converging"
     lf = data.lf_of_column
     total = jax.ops.segment_sum(state.counts.strategy, lf, columns.num_lfs)[lf]
-    return FitResult(
-        method="mace",
-        params=MaceParams(
-            mace_tables(state.params, log_balance, lf, prior),
-            state.counts.competence[:, 0] / jnp.sum(state.counts.competence, axis=1),
-            state.counts.strategy / total,
-        ),
-        columns=columns,
-        tree=tree,
-        converged=converged,
-        status=f"{reason}; {num_agreeing} of {config.num_restarts} restarts agree",
-        num_steps=num_steps,
-        objective_trace=np.asarray(state.trace[:num_steps]),
+    params = MaceParams(
+        mace_tables(state.params, log_balance, lf, prior),
+        state.counts.competence[:, 0] / jnp.sum(state.counts.competence, axis=1),
+        state.counts.strategy / total,
+    )
+    result = em_result("mace", params, columns, tree, state, config.tolerance)
+    return join_lfs(result, pairs)._replace(
+        status=f"{result.status}; {num_agreeing} of {config.num_restarts} restarts agree",
         num_restarts=config.num_restarts,
         restarts_agreeing=num_agreeing,
     )

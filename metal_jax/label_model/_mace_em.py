@@ -90,7 +90,10 @@ def mace_m_step(
         The log-parameters and the counts behind them.
     """
     m, lf = len(prior.competence), data.lf_of_column
-    votes = jnp.where(prior.own_root, data.votes.transpose_apply(jnp.exp(log_q)), 0)
+    q = jnp.exp(log_q)
+    if data.weight is not None:
+        q = q * data.weight[:, None]
+    votes = jnp.where(prior.own_root, data.votes.transpose_apply(q), 0)
     spam = jnp.exp(params.competence[lf, 1] + params.strategy)[:, None]
     spammed = jnp.sum(votes * (spam / jnp.exp(tables.log_vote)), axis=1)
     known = jnp.maximum(jnp.sum(votes, axis=1) - spammed, 0)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax.task_tree import TaskTree, path_sum
+from metal_jax.task_tree import TaskTree, path_sum, subtree_sum
 
 
 def majority_vote(votes: ArrayLike, tree: TaskTree) -> jax.Array:
@@ -39,7 +39,7 @@ def majority_vote(votes: ArrayLike, tree: TaskTree) -> jax.Array:
 def _majority_vote(votes: jax.Array, tree: TaskTree) -> jax.Array:
     n, nobody = votes.shape[0], tree.num_nodes
     if votes.ndim == 3:
-        return _share_out(_with_ancestors(jnp.sum(votes, axis=1), tree), tree)
+        return _share_out(subtree_sum(tree, jnp.sum(votes, axis=1)), tree)
     # The nodes on the path to each node, padded with a dummy; the last row is "no vote".
     paths = np.full((tree.num_nodes + 1, tree.depth), nobody, np.int32)
     for node in range(tree.num_nodes):
@@ -53,14 +53,6 @@ def _majority_vote(votes: jax.Array, tree: TaskTree) -> jax.Array:
     start = jnp.zeros((n, tree.num_nodes + 1), jnp.float32)
     support, _ = jax.lax.scan(add, start, votes.T.astype(jnp.int32))
     return _share_out(support, tree)
-
-
-def _with_ancestors(support: jax.Array, tree: TaskTree) -> jax.Array:
-    """float[n, N], the votes at or beneath each node, from those at it."""
-    for node in range(tree.num_nodes - 1, -1, -1):  # breadth first: children come later
-        if tree.node_parent[node] >= 0:
-            support = support.at[:, tree.node_parent[node]].add(support[:, node])
-    return support
 
 
 def _share_out(support: jax.Array, tree: TaskTree) -> jax.Array:

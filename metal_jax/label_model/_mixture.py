@@ -8,14 +8,17 @@ Votes come from two kinds of LFs that need opposite treatment of a missing vote.
 
 **Detectors** speak through their precision :math:`P(y \mid \text{vote})`, learnt from pairwise
 overlaps (`_detectors`); silence is no evidence on an item, since a class without LFs would absorb
-every item that nobody explains. A vote that repeats others for the same node is discounted by
-:math:`c_j = 1 / (1 + \sum_{j'} D_{j'j})` over the copies that fired.
+every item that nobody explains. In a tree a vote for a node is a vote for each of its ancestors
+too, and its precision is learnt level by level (`level_lifts`): a fine vote that fires too often
+for its leaf may still be right about the group. A vote that repeats others for the same node is
+discounted by :math:`c_j = 1 / (1 + \sum_{j'} D_{j'j})` over the copies that fired.
 
 **Annotators** speak through Dawid-Skene tables :math:`\theta`, fitted by MAP-EM with the detectors'
 score as a fixed offset: Dirichlet prior of 2 votes a leaf around a one-coin table of accuracy 0.7.
 The class balance is updated with items weighted by :math:`\omega^3`, :math:`\omega` being the mean
-t of an item's votes, and 5 pseudo-items for each ordered pair of leaves: coverage by detectors does
-not say how frequent a class is, votes of annotators do.
+t of an item's votes, and has a Dirichlet prior for each task, of 5 pseudo-items of every label for
+each other leaf of the root: coverage by detectors does not say how frequent a class is, votes of
+annotators do.
 
 **Temperature.** Errors of annotators on one item are correlated, because items differ in
 difficulty. With :math:`\rho` the intra-item correlation of their residuals and d the annotators'
@@ -23,6 +26,9 @@ votes on the item, :math:`T = 1 + \rho\, (d - 1)`, the design effect of a cluste
 1965). It changes no label of a posterior, only how sure it is. The residuals are taken under the
 model's own, too confident posterior, which hides most of the correlation; nine times the raw
 moment undoes that on the open crowds (a constant read off real data, see the benchmark).
+
+**Programs.** The host counts votes and tells the kinds, which decides shapes; the rest is one
+compiled program (`_mixture_program`), and matrices of about the same size share it.
 
 One setting for all data: no gold label and no threshold on a statistic of the votes enters.
 
@@ -49,44 +55,26 @@ leaf states, `N` label nodes.
 
 from __future__ import annotations
 
-import functools
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax._core.checks import check_shape
 from metal_jax._core.minimise import STATUS
-from metal_jax.label_model._annotators import (
-    draw_from_prior,
-    fit_annotators,
-)
 from metal_jax.label_model._class_balance import checked_class_balance
-from metal_jax.label_model._gold import checked_item_weights, gold_mask
-from metal_jax.label_model._kinds import annotator_probability
-from metal_jax.label_model._mixture_params import (
-    MixtureConfig,
-    fired_matrix,
-)
+from metal_jax.label_model._gold import checked_accuracy, checked_supervision
+from metal_jax.label_model._lf_roots import lf_roots
+from metal_jax.label_model._mixture_params import MixtureConfig
+from metal_jax.label_model._mixture_program import Constants, fit_mixture
 from metal_jax.label_model._mixture_steps import (
-    ANNOTATOR,
-    Evidence,
     annotator_problem,
     balance_with_gold,
-    checked_accuracy,
-    column_precision,
-    detector_params,
+    detector_data,
+    gather_evidence,
+    mixture_params,
 )
-from metal_jax.label_model._result import FitResult
-from metal_jax.label_model._votes import (
-    checked_votes,
-    vote_columns,
-    vote_incidence,
-)
+from metal_jax.label_model._result import FitResult, join_lfs
+from metal_jax.label_model._votes import checked_votes, to_device
 from metal_jax.task_tree import TaskTree
-
-_AGREEMENT = 0.99  # share of items labelled alike for a restart to count as agreeing
 
 
 def fit(
@@ -114,7 +102,7 @@ def fit(
         gold: int[n] node ids, -1 = unknown, the truth for some items, drawn like the rest; see
             `gold_mask`. It enters the likelihood of the annotators' tables, the detectors'
             precisions and the class balance. `posterior(..., gold=)` imposes it on the labels.
-        item_weights: float[n], how often each item counts.
+        item_weights: float[n], how often each item counts; one of weight 0 is as if absent.
         accuracy: float[m], prior accuracy of each LF where you trust some more than others; NaN
             where you do not know.
         key: consumed by restarts of EM from tables drawn from the prior; the result counts how many
@@ -135,74 +123,49 @@ def fit(
         [0, 1, 0, 1]
     """
     matrix = checked_votes(votes, tree)
-    columns = vote_columns(matrix)
-    if not columns.num_columns:
-        raise ValueError("votes: every LF abstains on every item; there is nothing to fit")
-    n, dtype = len(matrix), jnp.result_type(float)
-    weights = np.ones(n) if item_weights is None else checked_item_weights(item_weights, n)
-    known = None if gold is None else gold_mask(gold, tree)
-    if known is not None:
-        check_shape("gold", known, (n, tree.num_leaves))
+    trust = checked_accuracy(accuracy, matrix.shape[1])
+    rows, known = checked_supervision(gold, item_weights, len(matrix), tree).present()
+    pairs = lf_roots(matrix, tree)
+    matrix = pairs.split_votes(matrix, tree)[rows]
+    weights = np.ones(len(matrix)) if known.weight is None else known.weight
     balance = checked_class_balance(class_balance, tree)
-    if known is not None and class_balance is None:
-        balance = balance_with_gold(balance, known, weights, config.balance_items, tree)
-    trust = checked_accuracy(accuracy, columns.num_lfs)
-
-    operator = vote_incidence(matrix, columns)
-    weight_column = jnp.asarray(weights[:, None], dtype)
-    counts = np.asarray(operator.transpose_apply(weight_column)[:, 0], float)
-    annotator = np.asarray(annotator_probability(counts, columns, tree), float)
-    if config.annotator is not None:
-        annotator = np.full_like(annotator, config.annotator)
-    chosen = np.flatnonzero(annotator[columns.lf] < ANNOTATOR)
-    fired = fired_matrix(matrix, columns, chosen)
-    evidence = Evidence(columns, counts, annotator, chosen, fired, weights, known, trust)
-    params, solution = detector_params(evidence, balance, tree, config)
-
-    data, prior, log_spread = annotator_problem(matrix, operator, evidence, params, tree, config)
-    run = functools.partial(
-        fit_annotators,
+    evidence = gather_evidence(matrix, weights, known.possible, trust[pairs.lf], tree, config)
+    if class_balance is None:
+        balance = balance_with_gold(balance, evidence, config.balance_items, tree)
+    data, prior, log_spread = annotator_problem(evidence, tree, config)
+    fitted = fit_mixture(
+        detector_data(evidence, balance, tree),
         data,
         prior,
-        params.log_prior,
-        config.tolerance,
+        None if log_spread is None else to_device(log_spread),
+        to_device(np.log(balance)),
+        Constants(config.detectors, config.correlation_scale, config.tolerance),
+        key,
         tree=tree,
         max_steps=config.max_steps,
         fixed_balance=class_balance is not None,
+        num_restarts=config.num_restarts,
+        minimise=config.minimise,
     )
-    state, correlation = run()
-    agreeing = 0
-    keys = [] if key is None else list(jax.random.split(key, config.num_restarts))
-    for restart in keys:
-        again, _ = run(draw_from_prior(restart, prior))
-        same = [
-            jnp.argmax(again.log_q[:, span], axis=1) == jnp.argmax(state.log_q[:, span], axis=1)
-            for span in tree.root_leaves
-        ]
-        agreeing += bool(jnp.mean(jnp.stack(same)) >= _AGREEMENT)
-    params = params._replace(
-        log_prior=state.log_prior,
-        log_vote=state.log_vote
-        if log_spread is None
-        else state.log_vote.reshape(log_spread.shape) - log_spread,
-        correlation=jnp.clip(config.correlation_scale * correlation, 0, 1),
-    )
-    params = params._replace(precision=column_precision(params, log_spread, columns, tree))
-    converged, status = bool(state.change <= config.tolerance), "converged"
+    state = fitted.state
+    converged, status = float(state.change) <= config.tolerance, "converged"
     if not converged:
         status = "annotators: stopped at max_steps before the posterior came to rest"
-    if solution is not None and not solution.converged:
-        converged, status = False, f"detectors: {STATUS[int(solution.status)]}"
+    if fitted.detectors is not None and not all(fitted.detectors.solution.converged):
+        converged = False
+        level = int(np.argmin(fitted.detectors.solution.converged))
+        status = f"detectors: {STATUS[int(fitted.detectors.solution.status[level])]}"
     num_steps = int(state.num_steps)
-    return FitResult(
+    result = FitResult(
         method="mixture",
-        params=params,
-        columns=columns,
+        params=mixture_params(fitted, evidence, log_spread, tree),
+        columns=evidence.columns,
         tree=tree,
         converged=converged,
         status=status,
         num_steps=num_steps,
-        objective_trace=np.asarray(state.trace[:num_steps]),
-        num_restarts=len(keys),
-        restarts_agreeing=agreeing,
+        objective_trace=np.asarray(state.trace)[:num_steps],
+        num_restarts=0 if key is None else config.num_restarts,
+        restarts_agreeing=int(fitted.restarts_agreeing),
     )
+    return join_lfs(result, pairs)

@@ -1,7 +1,7 @@
 """Settings and parameters of the default model, and its posterior; `_mixture` has the mathematics.
 
-Legend: `n` items, `m` LFs, `d` used (LF, node) columns, `e` columns of possible detectors, `s` leaf
-states, `R` relations of tied tables.
+Legend: `n` items, `m` LFs, `d` used (LF, node) columns, `e` columns of possible detectors, `h`
+levels of the tree, `s` leaf states, `R` relations of tied tables.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from metal_jax._core.minimise import MinimiseConfig
 from metal_jax.label_model._detectors import DetectorPrior
 from metal_jax.label_model._incidence import Incidence
 from metal_jax.label_model._relations import RelationIncidence, relation_incidence
-from metal_jax.label_model._votes import checked_votes, vote_incidence, votes_by_lf
+from metal_jax.label_model._votes import (
+    checked_votes,
+    fired_matrix,
+    to_device,
+    vote_incidence,
+    votes_by_lf,
+)
 from metal_jax.labeling import Columns
 from metal_jax.task_tree import TaskTree, log_normalise_roots
 
@@ -31,8 +37,8 @@ class MixtureConfig:
     Attributes:
         prior_accuracy: centre of the prior on annotators' tables.
         prior_votes: its strength, in votes for each leaf.
-        balance_items: strength of the prior on the class balance, in items for each ordered pair
-            of leaves.
+        balance_items: strength of the prior on the class balance, in items of each label for each
+            other leaf of its root.
         max_table: most entries of the annotators' full tables, (LF, node) pairs x leaves; beyond
             it, in large trees, they are tied (`_relations`).
         pooled_votes: in tied tables, how strongly an LF's entries at one leaf are drawn to those
@@ -71,8 +77,9 @@ class MixtureParams(NamedTuple):
         log_vote: float[d, s], annotators' log tables, not yet weighted by `annotator`; tied,
             float[m, R, s] over relations.
         detector_columns: int32[e], columns with a detector score.
-        log_lift: float[e, s], `log P(leaf | vote) / P(leaf)`, not yet weighted.
-        copies: float[e, e], how far one column repeats another.
+        log_lift: float[h, e, s], `log P(leaf | vote) / P(leaf)`, not yet weighted, by the levels of
+            the tree at which the vote speaks.
+        copies: float[h, e, e], how far one column repeats another at each level.
         correlation: float[], intra-item correlation of annotators' errors.
         precision: float[d], `P(truth lies under the node | vote)`.
         rate: float[d], share of items with this vote.
@@ -94,7 +101,7 @@ class MixtureParams(NamedTuple):
         lf = jnp.asarray(columns.lf)
         operator = vote_incidence(votes, columns)
         depth = operator.apply(self.annotator[lf][:, None])
-        fired = fired_matrix(votes, columns, np.asarray(self.detector_columns))
+        fired = to_device(fired_matrix(votes, columns, np.asarray(self.detector_columns)))
         if self.log_vote.ndim == 3:
             operator = relation_incidence(votes, columns, tree)
         return _log_posterior(self, operator, depth, fired, lf, tree)
@@ -105,7 +112,8 @@ class MixtureParams(NamedTuple):
         """The prior's and each LF's share in the log-posterior: float[n, s], float[n, m, s]."""
         votes = checked_votes(votes, tree)
         chosen = np.asarray(self.detector_columns)
-        operator, fired = vote_incidence(votes, columns), fired_matrix(votes, columns, chosen)
+        operator = vote_incidence(votes, columns)
+        fired = to_device(fired_matrix(votes, columns, chosen))
         lf = jnp.asarray(columns.lf)
         weight = self.annotator[lf][:, None]
         if self.log_vote.ndim == 3:
@@ -113,9 +121,10 @@ class MixtureParams(NamedTuple):
             pushes = self.annotator[:, None] * relation.by_lf(self.log_vote)
         else:
             pushes = votes_by_lf(votes, columns, weight * self.log_vote)
-        counted = fired / (1 + fired @ self.copies)
-        lift = (1 - weight[chosen]) * self.log_lift
-        detected = counted[..., None] * lift  # [n, e, s]
+        detected = sum(
+            _counted(fired, copies)[..., None] * (1 - weight[chosen]) * lift  # [n, e, s]
+            for copies, lift in zip(self.copies, self.log_lift, strict=True)
+        )
         pushes = pushes.at[:, columns.lf[chosen]].add(detected)
         temperature = _temperature(self, operator.apply(weight))
         return self.log_prior / temperature, pushes / temperature[..., None]
@@ -142,7 +151,9 @@ def _log_posterior(
         table = (params.annotator[:, None, None] * table).reshape(-1, table.shape[2])
     else:
         table = params.annotator[lf][:, None] * table
-    score = params.log_prior + votes.apply(table) + detector_score(params, fired, lf)
+    detector = 1 - params.annotator[lf[params.detector_columns]]
+    score = params.log_prior + votes.apply(table)
+    score += detector_score(fired, params.copies, detector[:, None] * params.log_lift)
     return log_normalise_roots(tree, score / _temperature(params, depth))
 
 
@@ -150,16 +161,25 @@ def _temperature(params: MixtureParams, depth: jax.Array) -> jax.Array:
     return 1 + params.correlation * jnp.maximum(depth - 1, 0)
 
 
-def detector_score(params: MixtureParams, fired: jax.Array, lf: jax.Array) -> jax.Array:
-    """float[n, s], copies discounted."""
+def detector_score(fired: jax.Array, copies: jax.Array, lift: jax.Array) -> jax.Array:
+    """Detectors' part of the score, copies discounted.
+
+    Args:
+        fired: float[n, e], their votes.
+        copies: float[h, e, e].
+        lift: float[h, e, s], weighted.
+
+    Returns:
+        float[n, s].
+    """
     precision = jax.lax.Precision.HIGHEST
-    counted = fired / (1 + jnp.matmul(fired, params.copies, precision=precision))
-    detector = 1 - params.annotator[lf[params.detector_columns]]
-    lift = detector[:, None] * params.log_lift
-    return jnp.matmul(counted, lift, precision=precision)
+    levels = [
+        jnp.matmul(_counted(fired, at_level), said, precision=precision)
+        for at_level, said in zip(copies, lift, strict=True)
+    ]
+    return functools.reduce(jnp.add, levels)
 
 
-def fired_matrix(votes: np.ndarray, columns: Columns, chosen: np.ndarray) -> jax.Array:
-    """float[n, e], the detectors' votes."""
-    operator = vote_incidence(votes, columns, chosen=chosen)
-    return operator.apply(jnp.eye(len(chosen)))
+def _counted(fired: jax.Array, copies: jax.Array) -> jax.Array:
+    """float[n, e], votes discounted by the copies of them that fired."""
+    return fired / (1 + jnp.matmul(fired, copies, precision=jax.lax.Precision.HIGHEST))

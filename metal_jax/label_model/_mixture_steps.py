@@ -1,100 +1,133 @@
-"""Steps of the default model's fit, from host-side evidence to what the kernels take.
+"""The host's part of the default model's fit: statistics and shapes for `_mixture_program`.
 
-Legend: as in `_mixture`.
+Columns are made for a `bucket` of sizes, so that few programs serve all matrices. Legend: as in
+`_mixture`.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
-from metal_jax._core.checks import check_shape
-from metal_jax._core.minimise import MinimiseResult
 from metal_jax.label_model._annotators import (
     AnnotatorData,
     AnnotatorPrior,
     annotator_prior,
     relation_prior,
 )
-from metal_jax.label_model._class_balance import balance_pseudo_items
-from metal_jax.label_model._detectors import (
-    detector_statistics,
-    fit_detectors,
-)
-from metal_jax.label_model._incidence import Incidence
-from metal_jax.label_model._mixture_params import MixtureConfig, MixtureParams, detector_score
-from metal_jax.label_model._relations import (
-    relation_incidence,
-    relation_mass,
-)
+from metal_jax.label_model._class_balance import label_pseudo_items, log_balance_of, node_masses
+from metal_jax.label_model._detectors import detector_statistics
+from metal_jax.label_model._kinds import annotator_probability
+from metal_jax.label_model._mixture_params import MixtureConfig, MixtureParams
+from metal_jax.label_model._mixture_program import DetectorData, MixtureFit
+from metal_jax.label_model._relations import relation_incidence, relation_mass
 from metal_jax.label_model._tables import column_root_mask
+from metal_jax.label_model._votes import (
+    bucket,
+    fired_matrix,
+    pad_to,
+    to_device,
+    vote_columns,
+    vote_counts,
+    vote_incidence,
+)
 from metal_jax.labeling import Columns
-from metal_jax.task_tree import TaskTree, node_sum
+from metal_jax.task_tree import TaskTree
 
 ANNOTATOR = 0.99  # above this an LF's detector score is too small to matter, and left out
 
 
 class Evidence(NamedTuple):
-    """What the detectors' fit is made from, on the host but for `fired` float[n, e]."""
+    """What is known of items and LFs, on the host.
 
+    Attributes:
+        votes: int[n, m] or float[n, m, N], checked.
+        columns: the used columns.
+        counts: float[d], weighted votes of each column.
+        annotator: float[m], probability that the LF is an annotator.
+        chosen: int[e], columns of possible detectors.
+        weights: float[n].
+        known: bool[n, s], leaves that gold leaves open; None without any.
+        trust: float[m], prior accuracies, NaN = none.
+    """
+
+    votes: np.ndarray
     columns: Columns
     counts: np.ndarray
     annotator: np.ndarray
     chosen: np.ndarray
-    fired: jax.Array
     weights: np.ndarray
     known: np.ndarray | None
     trust: np.ndarray
 
 
-def annotator_problem(
-    matrix: np.ndarray,
-    operator: Incidence,
-    evidence: Evidence,
-    params: MixtureParams,
+def gather_evidence(
+    votes: np.ndarray,
+    weights: np.ndarray,
+    known: np.ndarray | None,
+    trust: np.ndarray,
     tree: TaskTree,
     config: MixtureConfig,
-) -> tuple[AnnotatorData, AnnotatorPrior, jax.Array | None]:
+) -> Evidence:
+    """Columns, counts and kinds of checked votes."""
+    columns = vote_columns(votes)
+    if not columns.num_columns:
+        raise ValueError("votes: every LF abstains on every item; there is nothing to fit")
+    counts = vote_counts(votes, columns, weights)
+    annotator = annotator_probability(counts, columns, tree)
+    if config.annotator is not None:
+        annotator = np.full_like(annotator, config.annotator)
+    return Evidence(
+        votes=votes,
+        columns=columns,
+        counts=counts,
+        annotator=annotator,
+        chosen=np.flatnonzero(annotator[columns.lf] < ANNOTATOR),
+        weights=weights,
+        known=known,
+        trust=trust,
+    )
+
+
+def annotator_problem(
+    evidence: Evidence, tree: TaskTree, config: MixtureConfig
+) -> tuple[AnnotatorData, AnnotatorPrior, np.ndarray | None]:
     """What the annotators are fitted to; with tied tables also how votes spread in a relation."""
-    columns, known, dtype = evidence.columns, evidence.known, jnp.result_type(float)
-    lf = jnp.asarray(columns.lf)
-    weight = params.annotator[lf][:, None]
-    offset = detector_score(params, evidence.fired, lf)
+    columns, known = evidence.columns, evidence.known
+    matrix, s = evidence.votes, tree.num_leaves
     accuracy = np.where(np.isnan(evidence.trust), config.prior_accuracy, evidence.trust)
-    balance = np.exp(np.asarray(params.log_prior, float))
     strength = {"votes": config.prior_votes, "balance_items": config.balance_items}
     log_spread = None
-    if matrix.ndim == 3 or columns.num_columns * tree.num_leaves <= config.max_table:
-        votes = operator
-        own_root = column_root_mask(columns, tree)
-        covered = tree.covers[columns.symbol]
-        prior = annotator_prior(columns, tree, balance, accuracy=accuracy, **strength)
+    if matrix.ndim == 3 or columns.num_columns * s <= config.max_table:
+        width = bucket(columns.num_columns)
+        votes = vote_incidence(matrix, columns, width)
+        lf = pad_to(columns.lf, width)
+        own_root = pad_to(column_root_mask(columns, tree), width)
+        covered = pad_to(tree.covers[columns.symbol], width)
+        prior = annotator_prior(columns, tree, accuracy=accuracy, width=width, **strength)
     else:
         votes = relation_incidence(matrix, columns, tree)
         mass = relation_mass(evidence.counts, columns, tree)
-        log_spread = jnp.asarray(np.log(np.where(mass > 0, mass, 1)), dtype)
-        lf = jnp.repeat(jnp.arange(columns.num_lfs), votes.num_relations)
-        weight = params.annotator[lf][:, None]
-        own_root = (mass > 0).reshape(-1, tree.num_leaves)
+        log_spread = np.log(np.where(mass > 0, mass, 1))
+        lf = np.repeat(np.arange(columns.num_lfs, dtype=np.int32), votes.num_relations)
+        own_root = (mass > 0).reshape(-1, s)
         on_path = np.arange(votes.num_relations) == tree.depth
-        covered = np.tile(on_path[:, None], (columns.num_lfs, tree.num_leaves))
-        offset = offset - votes.apply(weight * log_spread.reshape(own_root.shape))
+        covered = np.tile(on_path[:, None], (columns.num_lfs, s))
         prior = relation_prior(
-            mass, balance, tree, accuracy=accuracy, pooled=config.pooled_votes, **strength
+            mass, tree, accuracy=accuracy, pooled=config.pooled_votes, **strength
         )
     data = AnnotatorData(
         votes=votes,
-        lf=lf,
-        own_root=jnp.asarray(own_root),
-        covered=jnp.asarray(covered, dtype),
-        weight=weight,
-        offset=offset if known is None else jnp.where(known, offset, -jnp.inf),
-        item_weights=jnp.asarray(evidence.weights[:, None], dtype),
-        known=None if known is None else jnp.asarray(_decided(known, tree)),
+        lf=to_device(lf, np.int32),
+        own_root=to_device(own_root, bool),
+        covered=to_device(covered),
+        weight=to_device(evidence.annotator[lf][:, None]),
+        offset=to_device(
+            np.zeros((len(matrix), s)) if known is None else np.where(known, 0, -np.inf)
+        ),
+        item_weights=to_device(evidence.weights[:, None]),
+        known=None if known is None else to_device(_decided(known, tree), bool),
     )
     return data, prior, log_spread
 
@@ -109,119 +142,114 @@ def _decided(known: np.ndarray, tree: TaskTree) -> np.ndarray:
 
 
 def balance_with_gold(
-    balance: np.ndarray, known: np.ndarray, weights: np.ndarray, items: float, tree: TaskTree
+    balance: np.ndarray, evidence: Evidence, items: float, tree: TaskTree
 ) -> np.ndarray:
-    """The prior balance plus the gold labels, an inner node's spread over its leaves."""
-    spread = known * balance
-    spread = spread * _decided(known, tree)
-    result = balance_pseudo_items(balance, items, tree)
+    """The prior plus the gold labels, an inner node's spread over its leaves.
+
+    Where the fit starts, and what detectors are measured by; EM counts the gold labels anew.
+    """
+    if evidence.known is None:
+        return balance
+    spread = evidence.known * balance * _decided(evidence.known, tree)
+    gold = np.zeros(tree.num_leaves)
     for span in tree.root_leaves:
         share = spread[:, span] / np.maximum(spread[:, span].sum(1, keepdims=True), 1e-12)
-        result[span] += weights @ share
-        result[span] /= result[span].sum()
-    return result
+        gold[span] = evidence.weights @ share
+    pseudo = label_pseudo_items(items, tree)
+    return np.exp(np.asarray(log_balance_of(to_device(gold), to_device(pseudo), tree), float))
 
 
-def checked_accuracy(accuracy: ArrayLike | None, num_lfs: int) -> np.ndarray:
-    """float[m], NaN where nothing is said."""
-    if accuracy is None:
-        return np.full(num_lfs, np.nan)
-    trust = np.asarray(accuracy, float)
-    check_shape("accuracy", trust, (num_lfs,))
-    bad = (trust <= 0) | (trust >= 1)
-    if bad.any():
-        lf = int(np.flatnonzero(bad)[0])
-        raise ValueError(f"accuracy: LF {lf}: got {trust[lf]}, expected a number in (0, 1) or NaN")
-    return trust
-
-
-def detector_params(
-    evidence: Evidence, class_balance: np.ndarray, tree: TaskTree, config: MixtureConfig
-) -> tuple[MixtureParams, MinimiseResult | None]:
-    """Parameters with the detectors' part filled in; None when no LF can be a detector."""
-    columns, chosen, annotator = evidence.columns, evidence.chosen, evidence.annotator
-    total = evidence.weights.sum()
-    d, dtype = columns.num_columns, jnp.result_type(float)
+def detector_data(
+    evidence: Evidence, class_balance: np.ndarray, tree: TaskTree
+) -> DetectorData | None:
+    """What the detectors are fitted to; None when no LF can be one."""
+    columns, chosen = evidence.columns, evidence.chosen
+    if not len(chosen):
+        return None
     part = Columns(columns.lf[chosen], columns.symbol[chosen], columns.num_lfs)
-    node_mass = np.asarray(node_sum(tree, class_balance), float)
-    precision = np.zeros(d)
-    copies, solution = jnp.zeros((0, 0), dtype), None
-    if len(chosen):
-        by_lf = np.bincount(columns.lf, evidence.counts, columns.num_lfs)
-        stats = detector_statistics(
-            np.asarray(_overlaps(evidence.fired, jnp.asarray(evidence.weights, dtype))),
-            total,
-            part,
+    width = bucket(len(chosen))
+    fired = fired_matrix(evidence.votes, columns, chosen, width)
+    own = fired[:, : len(chosen)]
+    overlaps = own.T @ (own * evidence.weights[:, None].astype(own.dtype))
+    by_lf = np.bincount(columns.lf, evidence.counts, columns.num_lfs)
+    levels = node_levels(part, tree)
+    stats = tuple(
+        detector_statistics(
+            overlaps,
+            evidence.weights.sum(),
+            level,
             by_lf[part.lf],
-            1 - annotator[part.lf],
-            node_mass,
+            1 - evidence.annotator[part.lf],
+            node_masses(class_balance, tree),
             tree,
-            right_wrong=_gold_counts(evidence, part, tree),
-            trust=evidence.trust[part.lf],
+            right_wrong=_gold_counts(evidence, own, level, tree),
+            # What is believed of an LF, is believed of the nodes that it names.
+            trust=np.where(level.symbol == part.symbol, evidence.trust[part.lf], np.nan),
+            width=width,
         )
-        num_groups = int(stats.group.max()) + 1
-        fitted = fit_detectors(
-            stats, config.detectors, num_groups=num_groups, config=config.minimise
-        )
-        precision[chosen] = fitted.precision
-        copies, solution = fitted.copies, fitted.solution
-    lift = log_lift(precision[chosen], part, node_mass, tree)
-    params = MixtureParams(
-        log_prior=jnp.asarray(np.log(class_balance), dtype),
-        annotator=jnp.asarray(annotator, dtype),
-        log_vote=jnp.zeros((d, tree.num_leaves), dtype),
-        detector_columns=jnp.asarray(chosen, jnp.int32),
-        log_lift=jnp.asarray(lift, dtype),
-        copies=copies,
-        correlation=jnp.zeros((), dtype),
-        precision=jnp.asarray(precision, dtype),
-        rate=jnp.asarray(evidence.counts / total, dtype),
+        for level in levels
     )
-    return params, solution
+    covered = np.stack([pad_to(tree.covers[level.symbol], width) for level in levels])
+    return DetectorData(
+        stats=stats,
+        fired=to_device(fired, fired.dtype),
+        weight=to_device(pad_to(1 - evidence.annotator[part.lf], width)),
+        own_root=to_device(pad_to(column_root_mask(part, tree), width), bool),
+        covered=to_device(covered, bool),
+    )
 
 
-def _gold_counts(evidence: Evidence, part: Columns, tree: TaskTree) -> np.ndarray | None:
+def node_levels(columns: Columns, tree: TaskTree) -> list[Columns]:
+    """The columns with their nodes' ancestors at each depth, where they lie deeper than that."""
+    symbol, levels = columns.symbol, []
+    for depth in range(tree.depth - 1, -1, -1):
+        symbol = np.where(tree.node_depth[symbol] > depth, tree.node_parent[symbol], symbol)
+        levels.append(columns._replace(symbol=symbol))
+    return levels[::-1]
+
+
+def _gold_counts(
+    evidence: Evidence, fired: np.ndarray, part: Columns, tree: TaskTree
+) -> np.ndarray | None:
     """float[2, e], weighted gold items on which each column was right and wrong."""
     if evidence.known is None:
         return None
     rows = np.flatnonzero(~evidence.known.all(axis=1))
-    under = np.asarray(node_sum(tree, evidence.known[rows].astype(np.float32)))[:, part.symbol]
-    root = [evidence.known[rows][:, span].sum(1) for span in tree.root_leaves]
+    known = evidence.known[rows].astype(float)
+    under = (known @ tree.covers.T)[:, part.symbol]
+    root = [known[:, span].sum(1) for span in tree.root_leaves]
     everywhere = np.stack(root, axis=1)[:, tree.node_root[part.symbol]]
-    fired = np.asarray(evidence.fired)[rows] * evidence.weights[rows, None]
+    fired = fired[rows] * evidence.weights[rows, None]
     # Gold above the node of the vote decides nothing.
     return np.stack([(fired * (under == everywhere)).sum(0), (fired * (under == 0)).sum(0)])
 
 
-@jax.jit
-def _overlaps(fired: jax.Array, weights: jax.Array) -> jax.Array:
-    """float[e, e], weighted co-firing counts."""
-    return jnp.matmul((fired * weights[:, None]).T, fired, precision=jax.lax.Precision.HIGHEST)
-
-
-def log_lift(
-    precision: np.ndarray, columns: Columns, node_mass: np.ndarray, tree: TaskTree
-) -> np.ndarray:
-    """float[e, s], `log P(leaf | vote) / P(leaf)`: one value under the node, one elsewhere."""
-    mass = node_mass[columns.symbol]
-    inside = np.log(precision / mass)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        outside = np.log((1 - precision) / (1 - mass))
-    outside = np.where(np.isfinite(outside), outside, 0)  # a node without an outside
-    lift = np.where(tree.covers[columns.symbol], inside[:, None], outside[:, None])
-    return lift * column_root_mask(columns, tree)
-
-
-def column_precision(
-    params: MixtureParams, log_spread: jax.Array | None, columns: Columns, tree: TaskTree
-) -> jax.Array:
-    """float[d]: annotators' by Bayes' rule from their tables, detectors' as fitted, averaged."""
+def mixture_params(
+    fitted: MixtureFit, evidence: Evidence, log_spread: np.ndarray | None, tree: TaskTree
+) -> MixtureParams:
+    """The parameters of the used columns, out of the padded arrays of the program."""
+    columns, chosen = evidence.columns, evidence.chosen
+    d, e, state = columns.num_columns, len(chosen), fitted.state
+    log_vote, covered = np.asarray(state.log_vote), np.asarray(fitted.precision)
     if log_spread is None:
-        joint = jnp.exp(params.log_vote + params.log_prior) * column_root_mask(columns, tree)
-        covered = jnp.sum(joint * tree.covers[columns.symbol], axis=-1) / jnp.sum(joint, -1)
-    else:  # tied: one for all votes of an LF
-        on_path = jnp.exp(params.log_vote[:, -1] + log_spread[:, -1] + params.log_prior)
-        own = tree.node_root[tree.leaf_nodes] == tree.node_root[columns.symbol][:, None]
-        covered = jnp.sum(on_path[columns.lf] * own, axis=-1)
-    annotator = params.annotator[columns.lf]
-    return annotator * covered + (1 - annotator) * params.precision
+        log_vote, covered = log_vote[:d], covered[:d]
+    else:
+        log_vote, covered = log_vote.reshape(log_spread.shape) - log_spread, covered[columns.lf]
+    log_lift, copies = np.zeros((tree.depth, 0, tree.num_leaves)), np.zeros((tree.depth, 0, 0))
+    detected = np.zeros(d)
+    if fitted.detectors is not None:
+        log_lift = np.asarray(fitted.detectors.log_lift)[:, :e]
+        copies = np.asarray(fitted.detectors.copies)[:, :e, :e]
+        detected[chosen] = np.asarray(fitted.detectors.precision)[:e]
+    annotator = evidence.annotator[columns.lf]
+    return MixtureParams(
+        log_prior=state.log_prior,
+        annotator=to_device(evidence.annotator),
+        log_vote=to_device(log_vote),
+        detector_columns=to_device(chosen, np.int32),
+        log_lift=to_device(log_lift),
+        copies=to_device(copies),
+        correlation=fitted.correlation,
+        precision=to_device(annotator * covered + (1 - annotator) * detected),
+        rate=to_device(evidence.counts / evidence.weights.sum()),
+    )

@@ -37,7 +37,7 @@ from metal_jax._core.minimise import MinimiseConfig, MinimiseResult, minimise
 from metal_jax.label_model._class_balance import checked_class_balance
 from metal_jax.label_model._rates import overlap_objective, prior_conditional_rates
 from metal_jax.label_model._tables import column_root_mask
-from metal_jax.label_model._triplets import triplet_magnitudes
+from metal_jax.label_model._triplet_moments import triplet_magnitudes
 from metal_jax.labeling import Columns, OverlapStatistics, column_ids
 from metal_jax.task_tree import TaskTree, log_normalise_roots
 

@@ -40,6 +40,7 @@ from metal_jax.label_model._class_balance import checked_class_balance
 from metal_jax.label_model._dawid_skene import VoteData, e_step, m_step, vote_data
 from metal_jax.label_model._dawid_skene_prior import DirichletPrior
 from metal_jax.label_model._incidence import SparseIncidence
+from metal_jax.label_model._lf_roots import LFRoots, lf_roots_of_columns
 from metal_jax.label_model._moments import TripleStatistics, third_order_objective
 from metal_jax.label_model._rates import (
     VoteList,
@@ -50,7 +51,7 @@ from metal_jax.label_model._rates import (
     prior_conditional_rates,
     rates_to_tables,
 )
-from metal_jax.label_model._result import FitResult
+from metal_jax.label_model._result import FitResult, join_lfs
 from metal_jax.label_model._tables import ConditionalTables, column_root_mask
 from metal_jax.labeling import Columns, OverlapStatistics, overlap_statistics, validate
 from metal_jax.task_tree import TaskTree
@@ -151,6 +152,7 @@ class _Problem(NamedTuple):
 def _problem(
     vote_rates: np.ndarray,
     columns: Columns,
+    pairs: LFRoots,
     tree: TaskTree,
     class_balance: ArrayLike | None,
     config: OverlapConfig,
@@ -158,8 +160,8 @@ def _problem(
     if not columns.num_columns:
         raise ValueError("votes: every LF abstains on every item; there is nothing to fit")
     balance = checked_class_balance(class_balance, tree)
-    l2 = _per_lf("l2", config.l2, columns)
-    precision = _per_lf("precision", config.precision, columns)
+    l2 = _per_lf("l2", config.l2, pairs)
+    precision = _per_lf("precision", config.precision, pairs)
     prior = prior_conditional_rates(vote_rates, balance, columns, tree, precision)
     dtype = jnp.result_type(float)
     return _Problem(
@@ -200,8 +202,10 @@ def fit_overlap(
     """
     if config.polish_steps:
         raise ValueError("polish_steps needs the votes: use fit_overlap_from_votes")
-    columns, overlaps = statistics.columns, statistics.overlaps()
-    problem = _problem(np.diag(overlaps), columns, tree, class_balance, config)
+    overlaps = statistics.overlaps()
+    pairs = lf_roots_of_columns(statistics.columns, np.diag(statistics.counts), tree)
+    columns = pairs.split_columns(statistics.columns, tree)
+    problem = _problem(np.diag(overlaps), columns, pairs, tree, class_balance, config)
     dtype = problem.start.dtype
     root = tree.node_root[columns.symbol]
     off_block = (columns.lf[:, None] != columns.lf) & (root[:, None] == root)
@@ -221,7 +225,7 @@ def fit_overlap(
         solution = _solve_with_triples(
             solution.params, problem.own_root, observed, more, config.minimise
         )
-    return _result(solution, problem.balance, columns, tree, config)
+    return join_lfs(_result(solution, problem.balance, columns, tree, config), pairs)
 
 
 def fit_overlap_from_votes(
@@ -262,17 +266,19 @@ def fit_overlap_from_votes(
         matrix = validate(votes, tree)
         item, lf = np.nonzero(matrix >= 0)
         listed = VoteList(item, lf, matrix[item, lf], *matrix.shape)
-    operator, columns = listed_incidence(listed, tree)
+    operator, used = listed_incidence(listed, tree)
+    counts = np.bincount(operator.column, minlength=used.num_columns)
+    pairs = lf_roots_of_columns(used, counts, tree)
+    columns = pairs.split_columns(used, tree)
     forms = config.form_overlaps
     if forms is None:
         forms = columns.num_columns**2 <= _MAX_OVERLAPS
     if forms and matrix is not None:
         unpolished = dataclasses.replace(config, polish_steps=0)
-        result = fit_overlap(overlap_statistics(matrix, columns), tree, class_balance, unpolished)
+        result = fit_overlap(overlap_statistics(matrix, used), tree, class_balance, unpolished)
     else:
-        counts = np.bincount(operator.column, minlength=columns.num_columns)
         vote_rates = counts / listed.num_items
-        problem = _problem(vote_rates, columns, tree, class_balance, config)
+        problem = _problem(vote_rates, columns, pairs, tree, class_balance, config)
         dtype = problem.start.dtype
         observed = (
             jnp.asarray(vote_rates, dtype),
@@ -284,13 +290,13 @@ def fit_overlap_from_votes(
         solution = _solve_from_votes(
             problem.start, problem.own_root, operator, observed, config.minimise
         )
-        result = _result(solution, problem.balance, columns, tree, config)
+        result = join_lfs(_result(solution, problem.balance, columns, tree, config), pairs)
     if not config.polish_steps:
         return result
     data = (
         VoteData(operator, None, jnp.asarray(columns.lf))
         if matrix is None
-        else vote_data(matrix, columns)
+        else vote_data(pairs.split_votes(matrix, tree), columns)
     )
     tables = polish_tables(result.params, data, tree, config.polish_steps)
     return result._replace(
@@ -352,8 +358,9 @@ def _result(
     )
 
 
-def _per_lf(name: str, value: float | tuple[float, ...], columns: Columns) -> np.ndarray:
+def _per_lf(name: str, value: float | tuple[float, ...], pairs: LFRoots) -> np.ndarray:
+    """float[p], a setting of each LF for each (LF, root) pair."""
     array = np.asarray(value, float)
     if array.ndim:
-        check_shape(name, array, (columns.num_lfs,))
-    return np.broadcast_to(array, (columns.num_lfs,))
+        check_shape(name, array, (pairs.num_lfs,))
+    return np.broadcast_to(array, (pairs.num_lfs,))[pairs.lf]

@@ -159,7 +159,7 @@ def column_blocks(columns: Columns) -> np.ndarray:
     """int32[m, w], the columns of each LF, padded with d.
 
     Args:
-        columns: the columns, sorted by LF.
+        columns: the columns.
 
     Returns:
         See above.
@@ -172,7 +172,8 @@ def column_blocks(columns: Columns) -> np.ndarray:
     first = np.cumsum(count) - count
     offset = np.arange(max(count.max(initial=0), 1))
     blocks = np.where(offset < count[:, None], first[:, None] + offset, columns.num_columns)
-    return blocks.astype(np.int32)
+    by_lf = np.append(np.argsort(columns.lf, kind="stable"), columns.num_columns)
+    return by_lf[blocks].astype(np.int32)
 
 
 def listed_incidence(votes: VoteList, tree: TaskTree) -> tuple[SparseIncidence, Columns]:

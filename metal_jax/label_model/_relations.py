@@ -25,8 +25,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metal_jax.labeling import Columns, column_ids
-from metal_jax.task_tree import TaskTree, path_sum
+from metal_jax.label_model._votes import to_device, vote_codes
+from metal_jax.labeling import Columns
+from metal_jax.task_tree import TaskTree
 
 
 def relations(tree: TaskTree) -> np.ndarray:
@@ -44,8 +45,11 @@ def relations(tree: TaskTree) -> np.ndarray:
         >>> relations(tree)[tree.node("b", "u")].tolist()  # u; v: parts at b; y: parts at a
         [2, 1, 0]
     """
-    shared = np.asarray(path_sum(tree, tree.covers.T.astype(np.float32))).T
-    relation = np.where(tree.covers, tree.depth, shared).astype(np.int8)
+    shared = tree.covers.astype(np.int8)  # nodes above or at each one that the paths share
+    for node, parent in enumerate(tree.node_parent):  # breadth first: parents come earlier
+        if parent >= 0:
+            shared[node] += shared[parent]
+    relation = np.where(tree.covers, np.int8(tree.depth), shared)
     other = tree.node_root[:, None] != tree.node_root[tree.leaf_nodes]
     relation[other] = -1
     return np.concatenate([relation, np.full((1, tree.num_leaves), -1, np.int8)])
@@ -117,9 +121,10 @@ def relation_incidence(votes: np.ndarray, columns: Columns, tree: TaskTree) -> R
     Returns:
         The operator, R = `tree.depth + 1`.
     """
-    known = np.asarray(column_ids(votes, columns)) >= 0
-    hard = jnp.asarray(np.where(known, votes, -1))
-    return RelationIncidence(hard, jnp.asarray(relations(tree)), tree.depth + 1)
+    known = vote_codes(votes, columns) >= 0
+    hard = np.where(known, votes, -1)
+    table = to_device(relations(tree), np.int8)
+    return RelationIncidence(to_device(hard, hard.dtype), table, tree.depth + 1)
 
 
 def _rows(votes: jax.Array) -> jax.Array:
@@ -144,14 +149,13 @@ def relation_mass(counts: np.ndarray, columns: Columns, tree: TaskTree) -> np.nd
     for node in range(tree.num_nodes - 1, -1, -1):  # breadth first: children come later
         if tree.node_parent[node] >= 0:
             under[:, tree.node_parent[node]] += under[:, node]
+    # Votes that turn off just above a node, to its siblings. Sums of those before and after it,
+    # not a difference: with weights as counts that would leave rounding errors for zeros.
+    off = np.zeros_like(under)
+    for nodes in tree.task_nodes:
+        off[:, nodes] = _sums_before(under[:, nodes])
+        off[:, nodes] += _sums_before(under[:, nodes[::-1]])[:, ::-1]
     parent = tree.node_parent
-    top = parent < 0
-    by_root = np.zeros((columns.num_lfs, len(tree.roots)))
-    for root in range(len(tree.roots)):
-        by_root[:, root] = under[:, top & (tree.node_root == root)].sum(axis=1)
-    # Votes that turn off just above a node: under its parent, neither there nor under the node.
-    at = np.maximum(parent, 0)
-    off = np.where(top, by_root[:, tree.node_root], under[:, at] - own[:, at]) - under
     mass = np.zeros((columns.num_lfs, tree.depth + 1, tree.num_leaves))
     node, leaf = tree.leaf_nodes.copy(), np.arange(tree.num_leaves)
     depth = np.array([len(tree.ancestors(u)) for u in range(tree.num_nodes)])
@@ -161,3 +165,8 @@ def relation_mass(counts: np.ndarray, columns: Columns, tree: TaskTree) -> np.nd
         alive = parent[node] >= 0
         node, leaf = parent[node[alive]], leaf[alive]
     return mass
+
+
+def _sums_before(values: np.ndarray) -> np.ndarray:
+    """Along the last axis, for each entry the sum of those before it."""
+    return np.cumsum(np.pad(values[:, :-1], ((0, 0), (1, 0))), axis=1)

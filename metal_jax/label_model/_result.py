@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from metal_jax._core.checks import check_shape
 from metal_jax.label_model._gold import gold_mask
+from metal_jax.label_model._lf_roots import LFRoots, lf_roots_of_columns
 from metal_jax.label_model._votes import checked_votes
 from metal_jax.labeling import Columns
 from metal_jax.task_tree import TaskTree, log_normalise_roots
@@ -45,7 +46,7 @@ class FitResult(NamedTuple):
     Attributes:
         method: the model family.
         params: its parameters, a NamedTuple of arrays.
-        columns: the (LF, node) pairs that the parameters speak of.
+        columns: the (LF, node) columns that the parameters speak of.
         tree: the task tree.
         converged: whether a stopping tolerance was met.
         status: why the fit stopped, in words.
@@ -53,6 +54,8 @@ class FitResult(NamedTuple):
         objective_trace: float[num_steps + 1], the objective before each step and at the end.
         num_restarts: fits started elsewhere as a check, 0 if none were asked for.
         restarts_agreeing: how many of them label 99 % of the items the same way.
+        lf_roots: where an LF votes on several roots of a forest, the (LF, root) pairs that are the
+            LFs of `params`; else None.
     """
 
     method: str
@@ -65,11 +68,51 @@ class FitResult(NamedTuple):
     objective_trace: np.ndarray
     num_restarts: int = 0
     restarts_agreeing: int = 0
+    lf_roots: LFRoots | None = None
 
     @property
     def class_balance(self) -> np.ndarray:
         """float[s], the model's prior over leaf states."""
         return np.exp(np.asarray(self.params.log_prior))
+
+
+class EMRun(Protocol):
+    """Where an EM loop ended; each family's own NamedTuple."""
+
+    @property
+    def change(self) -> jax.Array:
+        """float[], how far the last iteration moved an item's posterior."""
+        ...
+
+    @property
+    def num_steps(self) -> jax.Array:
+        """int32[], iterations taken."""
+        ...
+
+    @property
+    def trace(self) -> jax.Array:
+        """float[max_steps], the objective after each of them."""
+        ...
+
+
+def em_result(
+    method: str, params: VoteModel, columns: Columns, tree: TaskTree, run: EMRun, tolerance: float
+) -> FitResult:
+    """The result of a fit by EM that stops when no item's posterior moves by over `tolerance`."""
+    num_steps = int(run.num_steps)
+    converged = bool(run.change <= tolerance)
+    return FitResult(
+        method=method,
+        params=params,
+        columns=columns,
+        tree=tree,
+        converged=converged,
+        status="converged: the posterior stopped moving"
+        if converged
+        else "stopped at max_steps before converging",
+        num_steps=num_steps,
+        objective_trace=np.asarray(run.trace[:num_steps]),
+    )
 
 
 def posterior(result: FitResult, votes: ArrayLike, *, gold: ArrayLike | None = None) -> jax.Array:
@@ -88,7 +131,7 @@ def posterior(result: FitResult, votes: ArrayLike, *, gold: ArrayLike | None = N
         ValueError: as `labeling.validate`, or another number of LFs.
     """
     matrix = checked_votes(votes, result.tree)
-    log_q = result.params.log_posterior(matrix, result.columns, result.tree)
+    log_q = result.params.log_posterior(*_split(result, matrix), result.tree)
     if gold is not None:
         known = gold_mask(gold, result.tree)
         check_shape("gold", known, log_q.shape)
@@ -103,9 +146,59 @@ def lf_accuracy(result: FitResult) -> jax.Array:
         result: a fit.
 
     Returns:
-        float[m]; NaN for an LF that never voted.
+        float[m]; NaN for an LF that never voted. Of one that votes on several roots the mean over
+        its votes; see `lf_accuracy_by_root`.
     """
-    return result.params.lf_accuracy(result.columns, result.tree)
+    pairs, accuracy = result.lf_roots, _pair_accuracy(result)
+    if pairs is None:
+        return accuracy
+    weight = jnp.where(jnp.isnan(accuracy), 0, jnp.asarray(pairs.num_votes, accuracy.dtype))
+    both = jnp.stack([jnp.where(weight > 0, weight * accuracy, 0), weight], axis=-1)
+    right, votes = jax.ops.segment_sum(both, jnp.asarray(pairs.lf), pairs.num_lfs).T
+    return right / votes
+
+
+def lf_accuracy_by_root(result: FitResult) -> jax.Array:
+    """`lf_accuracy` on each root of a forest.
+
+    Args:
+        result: a fit.
+
+    Returns:
+        float[m, r], in the order of `tree.roots`; NaN where an LF does not vote on a root.
+    """
+    tree, columns, accuracy = result.tree, result.columns, _pair_accuracy(result)
+    pairs = result.lf_roots
+    if pairs is None:
+        pairs = lf_roots_of_columns(columns, np.ones(columns.num_columns), tree)
+    table = jnp.full((columns.num_lfs, len(tree.roots)), jnp.nan, accuracy.dtype)
+    return table.at[pairs.lf, pairs.root].set(accuracy)
+
+
+def _pair_accuracy(result: FitResult) -> jax.Array:
+    """float[m], or float[p] for the (LF, root) pairs."""
+    columns, pairs = result.columns, result.lf_roots
+    if pairs is not None:
+        columns = pairs.split_columns(columns, result.tree)
+    return result.params.lf_accuracy(columns, result.tree)
+
+
+def _split(result: FitResult, votes: np.ndarray) -> tuple[np.ndarray, Columns]:
+    """Votes and columns of the LFs of `result.params`."""
+    pairs = result.lf_roots
+    if pairs is None:
+        return votes, result.columns
+    return (
+        pairs.split_votes(votes, result.tree),
+        pairs.split_columns(result.columns, result.tree),
+    )
+
+
+def join_lfs(result: FitResult, pairs: LFRoots) -> FitResult:
+    """The fit of (LF, root) pairs as one of LFs."""
+    if not pairs.several:
+        return result
+    return result._replace(columns=pairs.join_columns(result.columns), lf_roots=pairs)
 
 
 class Explanation(NamedTuple):
@@ -134,7 +227,10 @@ def explain(result: FitResult, votes: ArrayLike) -> Explanation:
         Log-odds contributions that add up to the posterior exactly.
     """
     matrix = checked_votes(votes, result.tree)
-    prior, pushes = result.params.contributions(matrix, result.columns, result.tree)
+    prior, pushes = result.params.contributions(*_split(result, matrix), result.tree)
+    if (pairs := result.lf_roots) is not None:
+        total = jnp.zeros((len(pushes), pairs.num_lfs, pushes.shape[-1]), pushes.dtype)
+        pushes = total.at[:, pairs.lf].add(pushes)
     centred = jnp.concatenate(
         [
             pushes[..., span] - jnp.mean(pushes[..., span], axis=-1, keepdims=True)

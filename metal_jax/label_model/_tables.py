@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from metal_jax.label_model._votes import votes_by_lf
 from metal_jax.labeling import NOT_ASKED, Columns, column_ids
 from metal_jax.task_tree import TaskTree, log_normalise_roots
 
@@ -61,12 +62,17 @@ def vote_log_likelihood(tables: ConditionalTables, votes: ArrayLike, columns: Co
 
     Args:
         tables: the model.
-        votes: int[n, m] node ids, -1 = abstain, -2 = never asked (contributes nothing).
+        votes: int[n, m] node ids, -1 = abstain, -2 = never asked (contributes nothing); or soft
+            votes float[n, m, N], which contribute the mean over what they say.
         columns: what the rows of `tables.log_vote` stand for (closed over, not traced).
 
     Returns:
         float[n, m, s].
     """
+    if np.ndim(votes) == 3:
+        shares = np.asarray(votes)
+        silent = jnp.asarray(1 - shares.sum(axis=-1, keepdims=True), tables.log_abstain.dtype)
+        return votes_by_lf(shares, columns, tables.log_vote) + silent * tables.log_abstain
     votes = jnp.asarray(votes)
     codes = column_ids(votes, columns)
     rows = tables.log_vote[jnp.maximum(codes, 0)]
@@ -81,7 +87,7 @@ def log_posterior(
 
     Args:
         tables: the model.
-        votes: int[n, m] node ids, -1 = abstain, -2 = never asked.
+        votes: int[n, m] node ids, -1 = abstain, -2 = never asked; or soft votes float[n, m, N].
         columns: what the rows of `tables.log_vote` stand for.
         tree: the task tree.
 
@@ -91,6 +97,12 @@ def log_posterior(
     """
     votes = jnp.asarray(votes)
     tables = ConditionalTables(*map(jnp.asarray, tables))
+    if votes.ndim == 3:
+        product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+        shares = votes.astype(tables.log_vote.dtype)
+        told = product(shares[:, columns.lf, columns.symbol], tables.log_vote)
+        silent = product(1 - jnp.sum(shares, axis=-1), tables.log_abstain)
+        return log_normalise_roots(tree, tables.log_prior + told + silent)
     return _log_posterior(tables, votes, column_ids(votes, columns), tree)
 
 

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from metal_jax.label_model._class_balance import node_masses
 from metal_jax.label_model._majority import majority_vote
 from metal_jax.label_model._result import FitResult, lf_accuracy, posterior
 from metal_jax.label_model._votes import checked_votes
-from metal_jax.task_tree import TaskTree, node_sum
+from metal_jax.task_tree import TaskTree
 
 _LEVEL = 0.95
 
@@ -161,7 +162,7 @@ def diagnose(
     matrix = checked_votes(votes, tree)
     m = columns.num_lfs
     accuracy = np.asarray(lf_accuracy(result), float)
-    mass = np.asarray(node_sum(tree, jnp.asarray(result.class_balance)), float)
+    mass = node_masses(result.class_balance, tree)
     by_node = np.zeros((m, tree.num_nodes))  # votes of each LF
     if matrix.ndim == 3:
         by_node += matrix.sum(axis=0)

@@ -13,10 +13,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from metal_jax.label_model._incidence import DenseIncidence, Incidence, incidence
-from metal_jax.labeling import Columns, column_ids, used_columns, validate
+from metal_jax.labeling import Columns, used_columns, validate
 from metal_jax.task_tree import TaskTree
 
 
@@ -32,8 +32,7 @@ def checked_votes(votes: ArrayLike, tree: TaskTree) -> np.ndarray:
 
     Raises:
         ValueError: as `validate`; for soft votes a wrong shape, a share that is negative or not
-            finite, shares of a vote that sum to more than one, or an LF that votes on two roots.
-            Names the row and the LF.
+            finite, or shares of a vote that sum to more than one. Names the row and the LF.
 
     Example:
         >>> checked_votes([[[0.7, 0.2]]], TaskTree.single(2)).shape
@@ -56,49 +55,114 @@ def checked_votes(votes: ArrayLike, tree: TaskTree) -> np.ndarray:
     if (total > 1 + 1e-4).any():
         row, lf = np.argwhere(total > 1 + 1e-4)[0]
         raise ValueError(f"votes: row {row}, LF {lf}: shares sum to {total[row, lf]:.4g}, over 1")
-    for lf in range(m):
-        used = np.flatnonzero(array[:, lf].any(axis=0))
-        if len(np.unique(tree.node_root[used])) > 1:
-            raise ValueError(f"votes: LF {lf} votes on two roots; give it one column for each")
     return array
 
 
 def vote_columns(votes: np.ndarray) -> Columns:
     """The (LF, node) pairs that occur in checked votes."""
-    if votes.ndim == 2:
-        return used_columns(votes)
-    lf, symbol = np.nonzero((votes > 0).any(axis=0))
-    return Columns(lf.astype(np.int32), symbol.astype(np.int32), votes.shape[1])
+    return used_columns(votes)
 
 
-def vote_incidence(
-    votes: np.ndarray, columns: Columns, *, chosen: np.ndarray | None = None
-) -> Incidence:
-    """The indicator matrix [n, d] of checked votes, or its `chosen` columns as a dense matrix.
+def vote_codes(votes: np.ndarray, columns: Columns) -> np.ndarray:
+    """`labeling.column_ids` on the host, where it compiles nothing: int32[n, m], -1 = no vote."""
+    width = int(columns.symbol.max(initial=-1)) + 1
+    table = np.full((columns.num_lfs, width + 1), -1, np.int32)  # last entry: no vote
+    table[columns.lf, columns.symbol] = np.arange(columns.num_columns)
+    symbol = np.where((votes < 0) | (votes >= width), -1, votes)
+    return table[np.arange(columns.num_lfs), symbol]
+
+
+def vote_counts(votes: np.ndarray, columns: Columns, weights: np.ndarray) -> np.ndarray:
+    """float64[d], the weighted number of votes of each column."""
+    if votes.ndim == 3:
+        return weights @ votes[:, columns.lf, columns.symbol]
+    codes = vote_codes(votes, columns)
+    item, lf = np.nonzero(codes >= 0)
+    return np.bincount(codes[item, lf], weights[item], columns.num_columns)
+
+
+def vote_incidence(votes: np.ndarray, columns: Columns, width: int | None = None) -> Incidence:
+    """The indicator matrix of checked votes.
 
     Args:
         votes: int[n, m] or float[n, m, N].
         columns: which (LF, node) pairs count; others are silence.
-        chosen: int[e] column numbers, or None for all of them.
+        width: number of columns of the matrix, those beyond d empty; d by default.
 
     Returns:
         The operator.
     """
+    width = columns.num_columns if width is None else width
     if votes.ndim == 3:
-        part = np.arange(columns.num_columns) if chosen is None else chosen
-        return DenseIncidence(jnp.asarray(votes[:, columns.lf[part], columns.symbol[part]]))
-    codes = np.asarray(column_ids(votes, columns))
-    if chosen is None:
-        return incidence(codes, columns.num_columns)
+        matrix = votes[:, columns.lf, columns.symbol]
+        return DenseIncidence(to_device(pad_to(matrix, width, axis=1), matrix.dtype))
+    return incidence(vote_codes(votes, columns), width)
+
+
+def fired_matrix(
+    votes: np.ndarray, columns: Columns, chosen: np.ndarray, width: int | None = None
+) -> np.ndarray:
+    """Some columns of the indicator matrix, always dense.
+
+    Args:
+        votes: int[n, m] or float[n, m, N].
+        columns: all columns.
+        chosen: int[e] column numbers.
+        width: as in `vote_incidence`; e by default.
+
+    Returns:
+        float[n, e or width], in the default float dtype.
+    """
+    width = len(chosen) if width is None else width
+    fired = np.zeros((len(votes), width), jnp.result_type(float))
+    if votes.ndim == 3:
+        fired[:, : len(chosen)] = votes[:, columns.lf[chosen], columns.symbol[chosen]]
+        return fired
     position = np.full(columns.num_columns + 1, -1, np.int32)  # last entry: no vote
     position[chosen] = np.arange(len(chosen))
-    return incidence(position[codes], len(chosen), dense=True)
+    at = position[vote_codes(votes, columns)]
+    item, lf = np.nonzero(at >= 0)
+    fired[item, at[item, lf]] = 1
+    return fired
+
+
+def to_device(array: ArrayLike, dtype: DTypeLike | None = None) -> jax.Array:
+    """`jnp.asarray`, which compiles a program for each new shape, without doing so.
+
+    Args:
+        array: anything on the host.
+        dtype: the default float dtype if None.
+
+    Returns:
+        The array on the default device.
+    """
+    return jax.device_put(np.asarray(array, jnp.result_type(float) if dtype is None else dtype))
+
+
+def pad_to(array: np.ndarray, size: int, axis: int = 0, fill: float = 0) -> np.ndarray:
+    """The array made longer along one axis."""
+    widths = [(0, 0)] * array.ndim
+    widths[axis] = (0, size - array.shape[axis])
+    return np.pad(array, widths, constant_values=fill)
+
+
+def bucket(size: int) -> int:
+    """A size rounded up to one of few, a fourth more at most: what compiled programs are made for.
+
+    How many columns are used, and how many may be detectors, changes from one matrix to the next.
+
+    Example:
+        >>> [bucket(size) for size in (0, 3, 30, 164, 839)]
+        [0, 8, 32, 192, 896]
+    """
+    step = max(8, 2 ** (size.bit_length() - 3))
+    return -(-size // step) * step
 
 
 def votes_by_lf(votes: np.ndarray, columns: Columns, table: jax.Array) -> jax.Array:
     """What each LF's vote selects from `table` float[d, x]: float[n, m, x], 0 where silent."""
     if votes.ndim == 2:
-        codes = column_ids(votes, columns)
+        codes = vote_codes(votes, columns)
         return jnp.where((codes >= 0)[..., None], table[codes], 0)
     full = jnp.zeros((columns.num_lfs, votes.shape[2], table.shape[-1]), table.dtype)
     full = full.at[columns.lf, columns.symbol].set(table)

@@ -39,8 +39,8 @@ def used_columns(votes: ArrayLike) -> Columns:
     """The (LF, symbol) pairs that occur in a label matrix.
 
     Args:
-        votes: int[n, m] node ids, negative = no vote. On the host: the result has data-dependent
-            size.
+        votes: int[n, m] node ids, negative = no vote; or soft votes float[n, m, N], how much of
+            its vote an LF gives to each node. On the host: the result has data-dependent size.
 
     Returns:
         The columns.
@@ -50,6 +50,9 @@ def used_columns(votes: ArrayLike) -> Columns:
         [0, 1, 1]
     """
     matrix = np.asarray(votes)
+    if matrix.ndim == 3:
+        lf, symbol = np.nonzero((matrix > 0).any(axis=0))
+        return Columns(lf.astype(np.int32), symbol.astype(np.int32), matrix.shape[1])
     symbols = [np.unique(column[column >= 0]) for column in matrix.T]
     lf = np.repeat(np.arange(len(symbols)), [len(s) for s in symbols])
     symbol = np.concatenate([*symbols, np.zeros(0, matrix.dtype)])

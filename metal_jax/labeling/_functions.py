@@ -1,4 +1,4 @@
-"""Labelling functions: small programs that vote on one task, or abstain."""
+"""Labelling functions: small programs that vote on a task, or on several, or abstain."""
 
 from __future__ import annotations
 
@@ -17,38 +17,57 @@ NOT_ASKED = -2
 
 Item = Any
 Vote = str | tuple[str, str] | int
+Votes = Vote | list[Vote] | Mapping[str, Vote]
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelingFunction:
-    """A named voter on one task.
+    """A named voter on one task, or on one task of each of several roots of a forest.
 
     Attributes:
         name: unique among the LFs that are applied together.
-        task: the task that it votes on; with a tree of tasks it may also vote beneath it.
-        function: item -> label name, `(task, label)` pair, or `ABSTAIN`.
+        task: the task that it votes on; with a tree of tasks it may also vote beneath it. Or
+            several tasks, of different roots; `apply` makes a column of each.
+        function: item -> label name, `(task, label)` pair, or `ABSTAIN`; with several tasks also a
+            list of those, or a mapping from task to one.
     """
 
     name: str
-    task: str
-    function: Callable[[Item], Vote]
+    task: str | tuple[str, ...]
+    function: Callable[[Item], Votes]
 
-    def __call__(self, item: Item) -> Vote:
+    def __call__(self, item: Item) -> Votes:
         """The vote on one item, as the function returns it."""
         return self.function(item)
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that it votes on."""
+        return (self.task,) if isinstance(self.task, str) else tuple(self.task)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of its columns: its own, or `name[task]` for each of several tasks."""
+        if isinstance(self.task, str):
+            return (self.name,)
+        return tuple(f"{self.name}[{task}]" for task in self.tasks)
+
 
 def labeling_function(
-    task: str, *, name: str | None = None
-) -> Callable[[Callable[[Item], Vote]], LabelingFunction]:
+    task: str | tuple[str, ...], *, name: str | None = None
+) -> Callable[[Callable[[Item], Votes]], LabelingFunction]:
     """Decorator that makes a labelling function of a plain function.
 
     The function returns the name of a label of `task`, or of a label further down the tree beneath
     `task` where the name is unambiguous (else a `(task, label)` pair), or `ABSTAIN`. A label with a
     child task is an inner node: the vote says "the path goes through here" and nothing more.
 
+    On a forest an LF may vote on several roots at once. Give it a task of each, and return a list
+    of labels, or a mapping from task to label where a label name is not unique; what is left out is
+    an abstain. `apply` makes one column of each task, called `name[task]`.
+
     Args:
-        task: name of the task that it votes on.
+        task: name of the task that it votes on, or names of tasks of different roots.
         name: the LF's name; by default the function's.
 
     Returns:
@@ -60,9 +79,14 @@ def labeling_function(
         ...     return "sport" if "goal" in item else ABSTAIN
         >>> mentions_goal("an own goal")
         'sport'
+        >>> @labeling_function(task=("topic", "tone"))
+        ... def cheers(item):
+        ...     return ["sport", "glad"] if "hurrah" in item else ABSTAIN
+        >>> cheers.column_names
+        ('cheers[topic]', 'cheers[tone]')
     """
 
-    def wrap(function: Callable[[Item], Vote]) -> LabelingFunction:
+    def wrap(function: Callable[[Item], Votes]) -> LabelingFunction:
         return LabelingFunction(name or function.__name__, task, function)
 
     return wrap
@@ -75,8 +99,8 @@ def item_text(item: Item) -> str:
 
 def regex_lf(
     name: str,
-    task: str,
-    label: Vote,
+    task: str | tuple[str, ...],
+    label: Votes,
     pattern: str,
     *,
     text: Callable[[Item], str] = item_text,
@@ -86,7 +110,7 @@ def regex_lf(
 
     Args:
         name: its name.
-        task: the task that it votes on.
+        task: the task that it votes on, or several.
         label: the label it votes for, as a `labeling_function` would return it.
         pattern: a regular expression, searched anywhere in the text.
         text: item -> the text to search; by default `item["text"]`, or the item if it is a string.
@@ -108,7 +132,7 @@ def regex_lf(
     except re.error as error:
         raise ValueError(f"LF {name!r}: bad pattern {pattern!r}: {error}") from error
 
-    def vote(item: Item) -> Vote:
+    def vote(item: Item) -> Votes:
         return label if compiled.search(text(item)) else ABSTAIN
 
     return LabelingFunction(name, task, vote)
@@ -116,8 +140,8 @@ def regex_lf(
 
 def keyword_lf(
     name: str,
-    task: str,
-    label: Vote,
+    task: str | tuple[str, ...],
+    label: Votes,
     keywords: Sequence[str],
     *,
     text: Callable[[Item], str] = item_text,
@@ -126,7 +150,7 @@ def keyword_lf(
 
     Args:
         name: its name.
-        task: the task that it votes on.
+        task: the task that it votes on, or several.
         label: the label it votes for, as a `labeling_function` would return it.
         keywords: words or phrases.
         text: item -> the text to search; by default `item["text"]`, or the item if it is a string.
@@ -148,37 +172,65 @@ def keyword_lf(
     return regex_lf(name, task, label, rf"(?<!\w)(?:{alternatives})(?!\w)", text=text)
 
 
-def resolve_vote(lf: LabelingFunction, vote: Vote, tree: TaskTree) -> int:
-    """The node id of what an LF returned.
+def resolve_votes(lf: LabelingFunction, returned: Votes, tree: TaskTree) -> tuple[int, ...]:
+    """The node ids of what an LF returned, one for each of its tasks.
 
     Args:
         lf: the labelling function.
-        vote: what it returned.
+        returned: what it returned.
         tree: the task tree.
 
     Returns:
-        A node id, or `ABSTAIN`.
+        Node ids, `ABSTAIN` on the tasks without a vote.
 
     Raises:
-        ValueError: not a label of the LF's task nor, unambiguously, of a task beneath it.
+        ValueError: not a label of one of the LF's tasks nor, unambiguously, of a task beneath one;
+            another task; or two votes on one task.
     """
-    if isinstance(vote, int) and vote == ABSTAIN:
-        return ABSTAIN
-    root = tree.task_index(lf.task)
-    beneath = [
-        node
-        for node, (task, label) in enumerate(tree.node_names)
-        if (vote in (label, (task, label))) and _is_beneath(tree, node, root)
-    ]
-    own = [node for node in beneath if tree.node_task[node] == root]
-    if len(own or beneath) == 1:
-        return (own or beneath)[0]
-    if beneath:
-        found = [tree.node_names[node] for node in beneath]
-        raise ValueError(f"label {vote!r} is ambiguous beneath task {lf.task!r}: {found}")
+    nodes = [ABSTAIN] * len(lf.tasks)
+    if isinstance(returned, Mapping):
+        for task in returned:
+            if task not in lf.tasks:
+                raise ValueError(f"got a vote on task {task!r}, expected {list(lf.tasks)}")
+        votes = [((task,), vote) for task, vote in returned.items()]
+    else:
+        votes = [(lf.tasks, vote) for vote in _as_list(returned)]
+    for tasks, vote in votes:
+        if isinstance(vote, int) and vote == ABSTAIN:
+            continue
+        task, node = _resolve(vote, tasks, tree)
+        if nodes[lf.tasks.index(task)] != ABSTAIN:
+            raise ValueError(f"got two votes on task {task!r}: {returned!r}")
+        nodes[lf.tasks.index(task)] = node
+    return tuple(nodes)
+
+
+def _as_list(returned: Any) -> list[Vote]:
+    return returned if isinstance(returned, list) else [returned]
+
+
+def _resolve(vote: Vote, tasks: Sequence[str], tree: TaskTree) -> tuple[str, int]:
+    """The task, of those given, that a label belongs to, and its node."""
+    found: list[tuple[str, int]] = []
+    for name in tasks:
+        task = tree.task_index(name)
+        beneath = [
+            node
+            for node, (other, label) in enumerate(tree.node_names)
+            if (vote in (label, (other, label))) and _is_beneath(tree, node, task)
+        ]
+        own = [node for node in beneath if tree.node_task[node] == task]
+        found += [(name, node) for node in own or beneath]
+    if len(found) == 1:
+        return found[0]
+    several = " or ".join(map(repr, tasks))
+    if found:
+        nodes = [tree.node_names[node] for _, node in found]
+        raise ValueError(f"label {vote!r} is ambiguous beneath task {several}: {nodes}")
+    labels = [label for name in tasks for label in tree.tasks[tree.task_index(name)].labels]
     raise ValueError(
-        f"got {vote!r}, expected ABSTAIN or a label of task {lf.task!r} "
-        f"{list(tree.tasks[root].labels)} or of a task beneath it"
+        f"got {vote!r}, expected ABSTAIN or a label of task {several} {labels} or of a task "
+        "beneath it"
     )
 
 

@@ -32,9 +32,8 @@ def validate(
         The votes as a contiguous numpy array in the narrowest integer dtype.
 
     Raises:
-        ValueError: not two axes, no items, no LFs, votes that are not integers, NaN, a value that
-            is no node of the tree, or an LF whose votes belong to two roots of a forest (give it
-            one column for each root). Names the row, the LF and the value.
+        ValueError: not two axes, no items, no LFs, votes that are not integers, NaN, or a value
+            that is no node of the tree. Names the row, the LF and the value.
 
     Example:
         >>> validate([[0, -1], [1, 1]], TaskTree.single(2)).dtype
@@ -74,18 +73,6 @@ def validate(
             f"votes: row {row}, LF {name(column)}: got {array[row, column]}, expected a node id in "
             f"0..{tree.num_nodes - 1}, -1 (abstain) or -2 (never asked)"
         )
-    if len(tree.roots) > 1:
-        root = np.where(array >= 0, tree.node_root[np.maximum(array, 0)], -1)
-        mixed = (root >= 0) & (root != root.max(axis=0))
-        if mixed.any():
-            row, column = first(mixed)
-            tasks = [
-                tree.tasks[tree.roots[r]].name for r in (root[row, column], root.max(0)[column])
-            ]
-            raise ValueError(
-                f"votes: LF {name(column)} votes on two roots, {tasks[0]!r} (row {row}) and "
-                f"{tasks[1]!r}; give it one column for each root"
-            )
     return narrowest_integers(array)
 
 

@@ -27,6 +27,7 @@ class OverlapStatistics(NamedTuple):
     Attributes:
         columns: what the rows and columns of `counts` stand for.
         counts: int[d, d], items on which both votes were cast; the diagonal counts single votes.
+            Of soft votes float[d, d], the numbers expected when each LF draws its vote on its own.
         num_items: number of items, those without a vote included.
     """
 
@@ -90,9 +91,11 @@ def overlap_statistics(
     """Overlap statistics of a label matrix.
 
     Args:
-        votes: int[n, m] node ids, negative = no vote.
+        votes: int[n, m] node ids, negative = no vote; or soft votes float[n, m, N], how much of
+            its vote an LF gives to each node.
         columns: the columns to count; by default those that occur.
-        mesh: device mesh with an axis called "data" over which the items are spread.
+        mesh: device mesh with an axis called "data" over which the items are spread; soft votes
+            are counted on the host.
 
     Returns:
         The statistics, the same for any number of devices.
@@ -103,9 +106,20 @@ def overlap_statistics(
         ([0, 1, 1], [[2, 0, 1], [0, 1, 1], [1, 1, 2]])
     """
     columns = used_columns(votes) if columns is None else columns
+    if np.ndim(votes) == 3:
+        soft = np.asarray(votes)
+        return OverlapStatistics(columns, _expected_counts(soft, columns), len(soft))
     codes = column_ids(votes, columns)
     counts = _counts(codes, columns.num_columns, mesh)
     return OverlapStatistics(columns, np.asarray(counts, np.int64), codes.shape[0])
+
+
+def _expected_counts(votes: np.ndarray, columns: Columns) -> np.ndarray:
+    """float64[d, d] of soft votes; an LF does not cast two votes at once."""
+    shares = votes[:, columns.lf, columns.symbol].astype(float)
+    counts = np.where(columns.lf[:, None] == columns.lf, 0, shares.T @ shares)
+    np.fill_diagonal(counts, shares.sum(axis=0))
+    return counts
 
 
 def overlap_statistics_of_batches(
@@ -144,7 +158,8 @@ def merge_statistics(first: OverlapStatistics, second: OverlapStatistics) -> Ove
         ValueError: different numbers of LFs.
     """
     columns = union_columns(first.columns, second.columns)
-    total = np.zeros((columns.num_columns, columns.num_columns), np.int64)
+    dtype = np.result_type(first.counts, second.counts)
+    total = np.zeros((columns.num_columns, columns.num_columns), dtype)
     keys = np.stack(columns[:2]).T.tolist()
     position = {tuple(key): i for i, key in enumerate(keys)}
     for part in (first, second):

@@ -13,6 +13,7 @@ from metal_jax.task_tree._sums import (
     node_logsumexp,
     node_sum,
     path_sum,
+    subtree_sum,
 )
 from metal_jax.task_tree._tasks import Task
 from metal_jax.task_tree._tree import Level, TaskTree
@@ -30,5 +31,6 @@ __all__ = [
     "node_sum",
     "path_sum",
     "read_json",
+    "subtree_sum",
     "write_json",
 ]

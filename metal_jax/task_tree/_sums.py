@@ -16,20 +16,30 @@ from metal_jax._core.numerics import masked_logsumexp
 from metal_jax.task_tree._tree import Level, TaskTree
 
 
-def _up(tree: TaskTree, leaf_values: jax.Array, reduce_labels) -> jax.Array:
-    """Node values from leaf values; `reduce_labels(values[..., T, W], mask)` joins siblings."""
+def _up(tree: TaskTree, values_at, reduce_labels, join=lambda own, below: below) -> jax.Array:
+    """Node values from the leaves upwards.
+
+    Args:
+        tree: the task tree.
+        values_at: nodes int[W] -> their own values float[..., W].
+        reduce_labels: `(values[..., T, W], mask)` -> float[..., T], joins siblings.
+        join: an inner node's own value and that of its child task -> its value.
+
+    Returns:
+        float[..., N].
+    """
     below: jax.Array | None = None  # [..., tasks of the level beneath], the joined value of each
     by_level: list[jax.Array] = []
     for depth in range(tree.depth - 1, -1, -1):
         level = tree.levels[depth]
         nodes = level.nodes[level.mask]
         leaf = tree.node_leaf[nodes]
-        values = leaf_values[..., np.maximum(leaf, 0)]
+        values = values_at(nodes)
         if below is not None:
             child = tree.node_child[nodes]
             row = np.searchsorted(tree.levels[depth + 1].tasks, np.maximum(child, 0))
             row = np.minimum(row, len(tree.levels[depth + 1].tasks) - 1)
-            values = jnp.where(leaf >= 0, values, below[..., row])
+            values = jnp.where(leaf >= 0, values, join(values, below[..., row]))
         by_level.append(values)
         below = reduce_labels(values[..., _positions(level)], level.mask)
     return jnp.concatenate(by_level[::-1], axis=-1)
@@ -57,7 +67,38 @@ def node_sum(tree: TaskTree, leaf_values: ArrayLike) -> jax.Array:
     """
     leaf_values = jnp.asarray(leaf_values)
     check_last_axis("leaf_values", leaf_values, tree.num_leaves)
-    return _up(tree, leaf_values, lambda v, mask: jnp.sum(jnp.where(mask, v, 0), axis=-1))
+    return _up(tree, _leaf_values_at(tree, leaf_values), _masked_sum)
+
+
+def subtree_sum(tree: TaskTree, node_values: ArrayLike) -> jax.Array:
+    """For each node the sum of the values at it and at all nodes beneath it.
+
+    With counts of votes: how many say "the path goes through here".
+
+    Args:
+        tree: the task tree (static).
+        node_values: float[..., N].
+
+    Returns:
+        float[..., N].
+
+    Example:
+        >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+        >>> subtree_sum(tree, jnp.array([1, 10, 100, 1000])).tolist()
+        [1101, 10, 100, 1000]
+    """
+    node_values = jnp.asarray(node_values)
+    check_last_axis("node_values", node_values, tree.num_nodes)
+    return _up(tree, lambda nodes: node_values[..., nodes], _masked_sum, jnp.add)
+
+
+def _leaf_values_at(tree: TaskTree, leaf_values: jax.Array):
+    """The `values_at` of `_up` for values on the leaves; arbitrary at inner nodes."""
+    return lambda nodes: leaf_values[..., np.maximum(tree.node_leaf[nodes], 0)]
+
+
+def _masked_sum(values: jax.Array, mask: np.ndarray) -> jax.Array:
+    return jnp.sum(jnp.where(mask, values, 0), axis=-1)
 
 
 def node_logsumexp(tree: TaskTree, leaf_values: ArrayLike) -> jax.Array:
@@ -72,7 +113,7 @@ def node_logsumexp(tree: TaskTree, leaf_values: ArrayLike) -> jax.Array:
     """
     leaf_values = jnp.asarray(leaf_values)
     check_last_axis("leaf_values", leaf_values, tree.num_leaves)
-    return _up(tree, leaf_values, masked_logsumexp)
+    return _up(tree, _leaf_values_at(tree, leaf_values), masked_logsumexp)
 
 
 def path_sum(tree: TaskTree, node_values: ArrayLike) -> jax.Array:

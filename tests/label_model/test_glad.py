@@ -116,7 +116,7 @@ def test_em_climbs_to_a_point_of_zero_gradient():
     @jax.jit
     def log_posterior(ability, log_easiness):
         _, evidence = glad_e_step(ability, log_easiness, params.log_prior, data, tree)
-        return evidence + glad_log_prior_density(ability, log_easiness, params.prior)
+        return evidence + glad_log_prior_density(ability, log_easiness, data, params.prior)
 
     np.testing.assert_allclose(log_posterior(*params[1:3]), trace[-1])
     start = jnp.ones_like(params.ability), jnp.ones_like(params.log_easiness)
@@ -165,5 +165,5 @@ def test_edge_cases_have_defined_results():
         fit_glad(votes[2:], tree)
     with pytest.raises(ValueError, match="forest of 2 roots, expected one root"):
         fit_glad([[0, 2]], TaskTree.from_dict({"a": ["x", "y"], "b": ["u", "v"]}))
-    with pytest.raises(ValueError, match="expected positive"):
+    with pytest.raises(ValueError, match="expected a positive"):
         GladConfig(ability_scale=0)

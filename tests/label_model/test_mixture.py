@@ -7,6 +7,7 @@ import pytest
 
 from metal_jax.label_model import (
     ConditionalTables,
+    MixtureConfig,
     annotator_probability,
     explain,
     fit,
@@ -191,14 +192,21 @@ def test_new_items_may_use_unseen_votes():
     np.testing.assert_allclose(posterior(result, new)[0], result.class_balance, atol=1e-6)
 
 
-def test_a_second_fit_does_not_compile(caplog):
-    votes, _, _ = crowd_votes(0)
-    other, _, _ = crowd_votes(1)
-    tree = TaskTree.single(3)
-    posterior(fit(votes, tree), votes)
+@pytest.mark.parametrize("make", [keyword_votes, crowd_votes])
+def test_a_fit_is_one_program_and_a_second_fit_compiles_nothing(make, caplog):
+    tree, n = TaskTree.single(3), 901  # a shape of its own
+    votes, other = make(0, n=n)[0], make(1, n=n)[0]
+    other[:, 0] = -1  # and fewer columns
     with jax.log_compiles(), caplog.at_level("WARNING"):
-        posterior(fit(other, tree), other)
-    assert [r.message for r in caplog.records if "Compiling" in r.message] == []
+        fit(votes, tree)
+        assert [r.message.count("fit_mixture") for r in caplog.records if is_compilation(r)] == [1]
+        caplog.clear()
+        fit(other, tree)
+        assert not [r.message for r in caplog.records if is_compilation(r)]
+
+
+def is_compilation(record):
+    return record.message.startswith("Compiling")
 
 
 SETS = {"agnews_9kw": 4, "openi_cxr": 2, "wrench_youtube": 2, "wrenchfmt_hausa": 5}
@@ -339,3 +347,27 @@ def test_a_class_of_one_per_cent_is_not_blown_up(num_items):
     assert result.class_balance[1] < 0.03
     ours = accuracy_of(posterior(result, votes), votes, truth)
     assert ours > accuracy_of(majority_vote(votes, tree), votes, truth) + 0.01
+
+
+@pytest.mark.parametrize("max_table", [2**22, 0])
+def test_items_of_weight_zero_are_absent(max_table):
+    votes = crowd_votes(0, n=600)[0]
+    votes[:, 4] = np.where(np.arange(600) < 10, 1, -1)  # an LF that votes on these items only
+    weights = np.where(np.arange(600) < 10, 0.0, 1.0)
+    tree, config = TaskTree.single(3), MixtureConfig(max_table=max_table)
+    result = fit(votes, tree, config=config, item_weights=weights)
+    probs = np.asarray(posterior(result, votes))  # of all items
+    np.testing.assert_array_equal(probs, posterior(fit(votes[10:], tree, config=config), votes))
+    assert np.isfinite(probs).all()
+    assert np.isnan(lf_accuracy(result)[4])
+
+
+def test_gold_counts_once_in_the_class_balance():
+    rng = np.random.default_rng(0)
+    gold = rng.choice(3, 300, p=[0.6, 0.3, 0.1])
+    votes = np.where(rng.random((300, 4)) < 0.5, gold[:, None], rng.integers(0, 3, (300, 4)))
+    config = MixtureConfig(annotator=1.0)
+    result = fit(votes, TaskTree.single(3), config=config, gold=gold)
+    prior = config.balance_items * 2  # for each ordered pair, two of them a leaf
+    expected = (np.bincount(gold) + prior) / (300 + 3 * prior)
+    np.testing.assert_allclose(result.class_balance, expected, rtol=1e-5)

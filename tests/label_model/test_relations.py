@@ -47,6 +47,9 @@ def test_relations_mass_and_operator_are_their_definitions(tree):
             if relation[u, y] >= 0:
                 mass[j, relation[u, y], y] += count
     np.testing.assert_array_equal(relation_mass(np.array(counts), columns, tree), mass)
+    fractions = relation_mass(np.array(counts) / 3.7, columns, tree)
+    np.testing.assert_array_equal(fractions > 0, mass > 0)  # rounding makes no relation
+    np.testing.assert_allclose(fractions, mass / 3.7)
 
     operator = relation_incidence(votes, columns, tree)
     rng = np.random.default_rng(1)

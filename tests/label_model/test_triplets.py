@@ -9,13 +9,8 @@ import pytest
 from jax.test_util import check_grads
 
 from metal_jax.label_model import posterior
-from metal_jax.label_model._triplets import (
-    TripletConfig,
-    balance_asymmetry,
-    fit_triplets,
-    signed_rates,
-    triplet_magnitudes,
-)
+from metal_jax.label_model._triplet_moments import signed_rates, triplet_magnitudes
+from metal_jax.label_model._triplets import TripletConfig, balance_asymmetry, fit_triplets
 from metal_jax.labeling import Columns, OverlapStatistics, overlap_statistics, synthetic_votes
 from metal_jax.task_tree import TaskTree
 

@@ -8,6 +8,8 @@ import pytest
 
 from metal_jax.label_model import (
     DawidSkeneConfig,
+    DetectorPrior,
+    MixtureConfig,
     add_lfs,
     bootstrap_lf_accuracy,
     diagnose,
@@ -123,6 +125,10 @@ def test_an_added_keyword_lf_and_a_copy():
     before = np.asarray(posterior(known, votes))[fired, 0]
     after = np.asarray(posterior(extended, np.concatenate([votes, copy], axis=1)))[fired, 0]
     assert np.abs(after - before).mean() < 0.05
+    # Unless the user's settings say that copies are not to be discounted.
+    config = MixtureConfig(detectors=DetectorPrior(copy_shrinkage=1e9))
+    undiscounted = add_lfs(known, np.concatenate([votes, copy], axis=1), config=config)
+    assert np.asarray(undiscounted.params.copies)[-1].max() < 1e-3
 
 
 def test_what_cannot_be_extended():

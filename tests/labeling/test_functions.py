@@ -52,6 +52,55 @@ def test_a_vote_may_lie_beneath_the_task():
     assert votes_of(pair, "x") == [TREE.node("goods", "other")]
 
 
+FOREST = TaskTree.from_dict(
+    {"topic": {"sport": None, "trade": {"goods": ["corn", "other"]}}, "tone": ["glad", "other"]}
+)
+
+
+def test_one_lf_may_vote_on_several_roots():
+    @labeling_function(task=("topic", "tone"))
+    def both(item):
+        return item
+
+    items = ["corn", ["glad", "sport"], {"tone": "other"}, ABSTAIN, ("tone", "other"), []]
+    other = keyword_lf("word", ("tone", "topic"), {"topic": "trade", "tone": "glad"}, ["sport"])
+    with pytest.raises(LabelingFunctionError, match="LF 'both' failed on item 0: .* ambiguous"):
+        apply([both], ["other"], FOREST)
+    votes, names, errors = apply([both], [*items, "other"], FOREST, on_error="abstain")
+    corn, glad, tone = (
+        FOREST.node("goods", "corn"),
+        FOREST.node("tone", "glad"),
+        FOREST.node("tone", "other"),
+    )
+    expected = [[corn, -1], [0, glad], [-1, tone], [-1, -1], [-1, tone], [-1, -1], [-1, -1]]
+    assert votes.tolist() == expected
+    assert names == ("both[topic]", "both[tone]")
+    assert errors.tolist() == [1, 1]
+    assert apply([other], ["a sport"], FOREST).votes.tolist() == [[glad, 1]]
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (["sport", "trade"], "two votes on task 'topic'"),
+        ({"goods": "corn"}, "got a vote on task 'goods', expected"),
+        ({"tone": "sport"}, "got 'sport', expected ABSTAIN or a label of task 'tone'"),
+        (["nothing"], "got 'nothing', expected ABSTAIN or a label of task 'topic' or 'tone'"),
+        ([["sport"]], "unhashable"),
+    ],
+)
+def test_bad_votes_on_several_roots(returned, message):
+    lf = labeling_function(task=("topic", "tone"), name="lf")(lambda item: returned)
+    with pytest.raises(LabelingFunctionError, match=f"LF 'lf' failed on item 0: .*{message}"):
+        apply([lf], [""], FOREST)
+
+
+def test_tasks_of_an_lf_have_different_roots():
+    lf = labeling_function(task=("topic", "goods"), name="lf")(lambda item: ABSTAIN)
+    with pytest.raises(ValueError, match="LF 'lf': the tasks .* are not of different roots"):
+        apply([lf], [""], FOREST)
+
+
 @pytest.mark.parametrize(
     ("label", "message"),
     [

@@ -13,6 +13,7 @@ from metal_jax.task_tree import (
     node_logsumexp,
     node_sum,
     path_sum,
+    subtree_sum,
 )
 
 TREE = TaskTree.from_dict(
@@ -42,6 +43,15 @@ def test_tiny_probabilities_do_not_vanish():
     out = node_logsumexp(TREE, values)
     assert (np.asarray(out[:, TREE.leaf_nodes[0]]) == -np.inf).all()
     assert not np.isnan(out).any()
+
+
+def test_subtree_sums_add_descendants():
+    values = np.random.default_rng(2).normal(size=(3, TREE.num_nodes)).astype(np.float32)
+    expected = np.zeros_like(values)
+    for node in range(TREE.num_nodes):
+        for above in (*TREE.ancestors(node), node):
+            expected[:, above] += values[:, node]
+    np.testing.assert_allclose(subtree_sum(TREE, values), expected, atol=1e-6)
 
 
 def test_path_sum_adds_ancestors():

@@ -1,0 +1,412 @@
+"""The LSTM predictor: an ensemble that reads layers and first epochs and predicts all targets.
+
+After Zhang et al. 2018 (developer exhaust); what their abstract does not fix is this library's
+choice. One network predicts every target asked for, and beside them points of every recorded curve
+as auxiliary targets. The members of the ensemble are trained at once by `vmap`, each without a
+part of the runs of its own: the errors on the parts left out calibrate the intervals (Barber et
+al. 2021, Predictive inference with the jackknife+, section 3, CV+, on the ensemble's mean).
+
+Legend: r training runs, n runs, m members, t targets, o outputs (targets, then auxiliary ones).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from metal_jax.exhaust._curve_baselines import predict_from_curve
+from metal_jax.exhaust._predictor_inputs import InputMap, Inputs, build_inputs, encode
+from metal_jax.exhaust._predictor_network import (
+    LstmNetwork,
+    NetworkConfig,
+    apply_network,
+)
+from metal_jax.exhaust._records import Run
+from metal_jax.exhaust._targets import is_log_modelled, targets
+
+_NUM_POINTS = 5
+_MAX_GRADIENT = 1.0
+_MIN_LOG_SCALE = -5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictorConfig:
+    """Settings of `fit_predictor`; one default serves all sets of logs.
+
+    Attributes:
+        network: sizes.
+        num_members: m, of the ensemble; 2 or more, since each leaves a part out.
+        num_steps: optimiser steps.
+        batch_size: runs in a step.
+        learning_rate: the highest of a cosine schedule with a warm-up of a twentieth.
+        weight_decay: of AdamW.
+        auxiliary_weight: weight of all auxiliary targets together; each target has weight 1.
+        ranking_weight: of the pairwise logistic ranking loss beside the absolute error.
+    """
+
+    network: NetworkConfig = NetworkConfig()
+    num_members: int = 8
+    num_steps: int = 1200
+    batch_size: int = 64
+    learning_rate: float = 5e-3
+    weight_decay: float = 1e-2
+    auxiliary_weight: float = 0.3
+    ranking_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.num_members < 2 or self.num_steps < 1 or self.batch_size < 2:
+            raise ValueError(
+                f"got {self.num_members} members, {self.num_steps} steps and batches of "
+                f"{self.batch_size}, expected at least 2, 1 and 2"
+            )
+
+
+class Predictor(NamedTuple):
+    """A fitted ensemble; `predict` applies it, `save_predictor` writes it.
+
+    Attributes:
+        params: the members' parameters, leading axis m.
+        config: the settings.
+        inputs: how runs become arrays.
+        targets: o names, the t that were asked for first.
+        num_targets: t.
+        held_out: role that overfitting and seconds_to_best compare with.
+        mean: o numbers; targets are standardised, after the logarithm where `is_log_modelled`.
+        std: o numbers.
+        anchor: o numbers, the mean last value seen, for runs that have none.
+        scores: t sorted tuples: |error| / predicted scale of the training runs left out.
+    """
+
+    params: Any
+    config: PredictorConfig
+    inputs: InputMap
+    targets: tuple[str, ...]
+    num_targets: int
+    held_out: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    anchor: tuple[float, ...]
+    scores: tuple[tuple[float, ...], ...]
+
+
+class Prediction(NamedTuple):
+    """Predictions of n runs; for targets modelled in log, `mean`, `low` and `high` are not in log.
+
+    Attributes:
+        mean: float64[n, t], the ensemble's mean (of the logarithm: the median's estimate).
+        std: float64[n, t], standard deviation of the error, in log where modelled so.
+        low: float64[n, t], lower end of the interval.
+        high: float64[n, t], upper end.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def fit_predictor(
+    runs: Sequence[Run],
+    names: Sequence[str],
+    *,
+    key: jax.Array,
+    epochs_seen: int = 0,
+    held_out: str = "validation",
+    config: PredictorConfig | None = None,
+) -> Predictor:
+    """Train the ensemble on recorded runs.
+
+    Args:
+        runs: r runs; missing targets are masked, a run without any is left out.
+        names: t targets, see `target`.
+        key: consumed.
+        epochs_seen: how many epochs of a run will be known when it is predicted; of the inputs
+            nothing later is read. 0: untrained networks.
+        held_out: role that overfitting and seconds_to_best compare with.
+        config: settings.
+
+    Returns:
+        The predictor.
+
+    Raises:
+        ValueError: no names, a target unknown, or one that fewer than 2 members' runs have.
+    """
+    config = config or PredictorConfig()
+    if not names or isinstance(names, str):
+        raise ValueError(f"names: got {names!r:.60}, expected a sequence of at least one target")
+    asked = np.stack([_targets(runs, name, epochs_seen, held_out) for name in names], 1)
+    for name, column in zip(names, asked.T, strict=True):
+        if np.isfinite(column).sum() < 2 * config.num_members:
+            raise ValueError(
+                f"{name}: got {np.isfinite(column).sum()} runs with a value, expected at least "
+                f"{2 * config.num_members} for {config.num_members} members"
+            )
+    known = np.isfinite(asked)
+    runs = [run for run, there in zip(runs, known, strict=True) if there.any()]
+    outputs = (*names, *_auxiliary_targets(runs, epochs_seen, set(names)))
+    inputs = build_inputs(runs, epochs_seen)
+    arrays = encode(runs, inputs)
+    values = np.stack([_targets(runs, name, epochs_seen, held_out) for name in outputs], 1)
+    anchors = _anchors(runs, outputs, epochs_seen, held_out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        default = np.nan_to_num(np.nanmean(anchors, 0))
+    rest = values - np.where(np.isnan(anchors), default, anchors)
+    mean, std = np.nanmean(rest, 0), np.nanstd(rest, 0)
+    # What is constant up to rounding has no scale.
+    std = np.where(std > 1e-9 * np.maximum(np.nanmax(np.abs(values), 0), 1e-30), std, 1.0)
+    standardised = (rest - mean) / std
+    split_key, train_key = jax.random.split(key)
+    part = _parts(len(runs), config.num_members, split_key)
+    keys = jax.random.split(train_key, config.num_members)
+    network = LstmNetwork(config.network, inputs.vocabulary.size, len(outputs))
+    rows = np.stack([_others(part, i) for i in range(config.num_members)])
+    weights = np.ones(len(outputs), np.float32)
+    weights[len(names) :] = config.auxiliary_weight / max(len(outputs) - len(names), 1)
+    params = _train(
+        keys,
+        jax.tree.map(jnp.asarray, arrays),
+        jnp.asarray(standardised, jnp.float32),
+        jnp.asarray(rows),
+        jnp.asarray(weights),
+        network=network,
+        config=config,
+    )
+    scores = _left_out_scores(params, network, arrays, standardised[:, : len(names)], part)
+    return Predictor(
+        params,
+        config,
+        inputs,
+        outputs,
+        len(names),
+        held_out,
+        tuple(mean.tolist()),
+        tuple(std.tolist()),
+        tuple(default.tolist()),
+        scores,
+    )
+
+
+def predict(predictor: Predictor, runs: Sequence[Run], coverage: float = 0.9) -> Prediction:
+    """Predict the targets of runs, of which at most `epochs_seen` epochs are read.
+
+    Args:
+        predictor: from `fit_predictor`.
+        runs: n runs; metrics may be absent when `epochs_seen` is 0.
+        coverage: share of true values that the intervals are to hold.
+
+    Returns:
+        The predictions.
+
+    Raises:
+        ValueError: a coverage outside (0, 1).
+    """
+    if not 0 < coverage < 1:
+        raise ValueError(f"got coverage={coverage}, expected a share between 0 and 1")
+    num = predictor.num_targets
+    names = predictor.targets[:num]
+    if not runs:
+        empty = np.zeros((0, num))
+        return Prediction(empty, empty, empty, empty)
+    inputs = predictor.inputs
+    network = LstmNetwork(predictor.config.network, inputs.vocabulary.size, len(predictor.targets))
+    location, scale = _apply(predictor.params, network, encode(runs, inputs))
+    location, scale = location[..., :num], scale[..., :num]
+    anchors = _anchors(runs, names, inputs.epochs_seen, predictor.held_out)
+    anchors = np.where(np.isnan(anchors), predictor.anchor[:num], anchors)
+    std = np.asarray(predictor.std[:num])
+    middle = anchors + np.asarray(predictor.mean[:num]) + std * location.mean(0)
+    width = std * _error_scale(location, scale)
+    quantiles = np.array([_quantile(scores, coverage) for scores in predictor.scores])
+    squares = np.array([np.mean(np.square(scores)) for scores in predictor.scores])
+    log = np.array([is_log_modelled(name) for name in names])
+
+    def natural(x: np.ndarray) -> np.ndarray:
+        return np.where(log, np.exp(np.where(log, x, 0)), x)
+
+    return Prediction(
+        natural(middle),
+        np.sqrt(squares) * width,
+        natural(middle - quantiles * width),
+        natural(middle + quantiles * width),
+    )
+
+
+def _targets(runs: Sequence[Run], name: str, epochs_seen: int, held_out: str) -> np.ndarray:
+    """float64[n], NaN where missing or infinite, in log where modelled so."""
+    found = targets(runs, name, epochs_seen, held_out=held_out)
+    if is_log_modelled(name):
+        found = np.log(np.where(found > 0, found, np.nan))
+    return np.where(np.isfinite(found), found, np.nan)
+
+
+def _auxiliary_targets(runs: Sequence[Run], epochs_seen: int, asked: set[str]) -> tuple[str, ...]:
+    """Points of every recorded curve, at most five of each, that at least half of the runs have."""
+    counts: dict[tuple[str, int], int] = {}
+    for run in runs:
+        for role, named in run.metrics.items():
+            for metric, curve in named.items():
+                for epoch, value in zip(curve.epochs, curve.values, strict=True):
+                    # A name with "@" would be read as a target at an epoch.
+                    if epoch > epochs_seen and np.isfinite(value) and "@" not in metric:
+                        at = (f"{role}/{metric}", epoch)
+                        counts[at] = counts.get(at, 0) + 1
+    epochs: dict[str, list[int]] = {}
+    for (name, epoch), count in sorted(counts.items()):
+        if 2 * count >= len(runs):
+            epochs.setdefault(name, []).append(epoch)
+    found = []
+    for name, there in epochs.items():
+        # Evenly spaced in log: curves bend early.
+        wanted = np.geomspace(there[0], there[-1], _NUM_POINTS)
+        nearest = {min(there, key=lambda epoch, w=w: abs(epoch - w)) for w in wanted}
+        found += [f"{name}@{epoch}" for epoch in sorted(nearest)]
+    return tuple(name for name in found if name not in asked)
+
+
+def _anchors(
+    runs: Sequence[Run], names: Sequence[str], epochs_seen: int, held_out: str
+) -> np.ndarray:
+    """float64[n, o]: the last value seen, which the network corrects; NaN where there is none."""
+    found = np.full((len(runs), len(names)), np.nan)
+    for j, name in enumerate(names):
+        if epochs_seen and not is_log_modelled(name):
+            found[:, j] = predict_from_curve(
+                "last_value",
+                [],
+                np.zeros(0),
+                runs,
+                target_name=name,
+                epochs_seen=epochs_seen,
+                seed=0,
+                held_out=held_out,
+            )
+    return found
+
+
+def _parts(num: int, num_members: int, key: jax.Array) -> np.ndarray:
+    """int[r], the member that leaves a run out."""
+    order = np.asarray(jax.random.permutation(key, num))
+    part = np.empty(num, np.int64)
+    part[order] = np.arange(num) % num_members
+    return part
+
+
+def _others(part: np.ndarray, member: int) -> np.ndarray:
+    """The runs that a member trains on; as many for each, so the last of a larger part is both."""
+    num = len(part) - -(-len(part) // (part.max() + 1))
+    return np.flatnonzero(part != member)[:num]
+
+
+@functools.partial(jax.jit, static_argnames=("network", "config"))
+def _train(
+    keys: jax.Array,
+    arrays: Inputs,
+    values: jax.Array,
+    rows: jax.Array,
+    weights: jax.Array,
+    *,
+    network: LstmNetwork,
+    config: PredictorConfig,
+) -> Any:
+    """Parameters of all members: one scan over steps, mapped over members."""
+    warm_up = config.num_steps // 20
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, warm_up, config.num_steps
+    )
+    optimiser = optax.chain(
+        optax.clip_by_global_norm(_MAX_GRADIENT),
+        optax.adamw(schedule, weight_decay=config.weight_decay),
+    )
+    batch_size = min(config.batch_size, rows.shape[1])
+
+    def loss(params, batch, values, key):
+        location, log_scale = apply_network(network, params, batch, key)
+        known = ~jnp.isnan(values)
+        values = jnp.where(known, values, 0)
+        share = jnp.where(known, weights, 0) / len(values)
+        error = jnp.abs(location - values)
+        log_scale = jnp.maximum(log_scale, _MIN_LOG_SCALE)
+        # A Laplace likelihood of the error, for the scale alone.
+        misfit = jax.lax.stop_gradient(error) * jnp.exp(-log_scale) + log_scale
+        total = jnp.sum(share * (error + misfit))
+        if config.ranking_weight:
+            total += config.ranking_weight * _ranking_loss(location, values, known, weights)
+        return total
+
+    def member(key: jax.Array, rows: jax.Array):
+        init_key, run_key = jax.random.split(key)
+        params = network.init(init_key, jax.tree.map(lambda x: x[:1], arrays))
+
+        def step(state, number):
+            params, opt_state = state
+            batch_key, dropout_key = jax.random.split(jax.random.fold_in(run_key, number))
+            chosen = rows[jax.random.randint(batch_key, (batch_size,), 0, len(rows))]
+            batch = jax.tree.map(lambda x: x[chosen], arrays)
+            grads = jax.grad(loss)(params, batch, values[chosen], dropout_key)
+            updates, opt_state = optimiser.update(grads, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), None
+
+        state = (params, optimiser.init(params))
+        (params, _), _ = jax.lax.scan(step, state, jnp.arange(config.num_steps))
+        return params
+
+    return jax.vmap(member)(keys, rows)
+
+
+def _ranking_loss(
+    location: jax.Array, values: jax.Array, known: jax.Array, weights: jax.Array
+) -> jax.Array:
+    """Logistic loss over the pairs of a batch (Burges et al. 2005, RankNet, section 3)."""
+    above = (values[:, None] > values[None]) & known[:, None] & known[None]
+    pairs = jax.nn.softplus(location[None] - location[:, None])
+    total = jnp.sum(jnp.where(above, pairs, 0), (0, 1)) / jnp.maximum(jnp.sum(above, (0, 1)), 1)
+    return jnp.sum(weights * total)
+
+
+@functools.partial(jax.jit, static_argnames=("network",))
+def _apply_members(params: Any, arrays: Inputs, *, network: LstmNetwork):
+    location, log_scale = jax.vmap(lambda p: apply_network(network, p, arrays))(params)
+    return location, jnp.exp(jnp.maximum(log_scale, _MIN_LOG_SCALE))
+
+
+def _apply(params: Any, network: LstmNetwork, arrays: Inputs) -> tuple[np.ndarray, np.ndarray]:
+    """Location and scale of every member, float64[m, n, o], standardised."""
+    location, scale = _apply_members(params, jax.tree.map(jnp.asarray, arrays), network=network)
+    return np.asarray(location, np.float64), np.asarray(scale, np.float64)
+
+
+def _error_scale(location: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """How wrong the mean of members may be: their own guess, and how far they disagree."""
+    return np.sqrt(np.mean(scale, 0) ** 2 + np.var(location, 0))
+
+
+def _left_out_scores(
+    params: Any,
+    network: LstmNetwork,
+    arrays: Inputs,
+    values: np.ndarray,
+    part: np.ndarray,
+) -> tuple[tuple[float, ...], ...]:
+    """|error| / scale of the member that did not see the run; the disagreement is all members'."""
+    location, scale = _apply(params, network, arrays)
+    location, scale = location[..., : values.shape[1]], scale[..., : values.shape[1]]
+    runs = np.arange(len(part))
+    error = np.abs(location[part, runs] - values)
+    width = np.sqrt(scale[part, runs] ** 2 + np.var(location, 0))
+    scores = error / width
+    return tuple(tuple(np.sort(column[np.isfinite(column)]).tolist()) for column in scores.T)
+
+
+def _quantile(scores: Sequence[float], coverage: float) -> float:
+    """The finite-sample quantile of split conformal prediction; the largest score at most."""
+    place = int(np.ceil(coverage * (len(scores) + 1))) - 1
+    return scores[min(place, len(scores) - 1)]

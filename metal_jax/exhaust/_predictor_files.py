@@ -1,0 +1,99 @@
+"""A fitted predictor on disk: parameters through Orbax, everything else as JSON; no pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from metal_jax import checkpoint
+from metal_jax.exhaust._predictor import Predictor, PredictorConfig
+from metal_jax.exhaust._predictor_inputs import InputMap, encode
+from metal_jax.exhaust._predictor_network import LstmNetwork, NetworkConfig
+from metal_jax.exhaust._records import Run
+
+_SCHEMA = 1
+_FILE = "predictor.json"
+_FOLDER = "params"
+
+
+def save_predictor(path: str | os.PathLike[str], predictor: Predictor) -> None:
+    """Write a predictor to a folder of its own; readers never see half of it.
+
+    Args:
+        path: the folder to make; a predictor that is there is replaced.
+        predictor: from `fit_predictor`.
+
+    Raises:
+        ValueError: the folder holds something else.
+    """
+    folder = Path(path).absolute()
+    if folder.exists() and not (folder / _FILE).exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder}: there is something else than a predictor")
+    fresh, old = (folder.with_name(folder.name + suffix) for suffix in (".new", ".old"))
+    for left in (fresh, old):
+        shutil.rmtree(left, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    checkpoint.save(fresh / _FOLDER, predictor.params)
+    record = predictor._asdict() | {
+        "schema": _SCHEMA,
+        "params": _FOLDER,
+        "config": dataclasses.asdict(predictor.config),
+        "inputs": predictor.inputs.to_json(),
+    }
+    (fresh / _FILE).write_text(json.dumps(record, allow_nan=False))
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_predictor(path: str | os.PathLike[str]) -> Predictor:
+    """Read what `save_predictor` wrote.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        The predictor; on the same kind of device it predicts the same.
+
+    Raises:
+        ValueError: there is no predictor, or one of another version or shape.
+    """
+    file = Path(path, _FILE)
+    if not file.is_file():
+        raise ValueError(f"{file}: no predictor there")
+    try:
+        record = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    if not isinstance(record, dict) or record.get("schema") != _SCHEMA:
+        raise ValueError(f"{file}: expected a predictor of schema {_SCHEMA}")
+    try:
+        fields: dict[str, Any] = {name: _tuples(record[name]) for name in Predictor._fields}
+        settings: dict[str, Any] = dict(record["config"])
+        settings["network"] = NetworkConfig(**settings["network"])
+        config = PredictorConfig(**settings)
+        inputs = InputMap.from_json(record["inputs"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{file}: {error!r}") from None
+    like = jax.eval_shape(lambda: _empty_params(config, inputs, len(record["targets"])))
+    params = checkpoint.load(Path(path, _FOLDER), like)
+    return Predictor(**(fields | {"params": params, "config": config, "inputs": inputs}))
+
+
+def _empty_params(config: PredictorConfig, inputs: InputMap, num_outputs: int) -> Any:
+    network = LstmNetwork(config.network, inputs.vocabulary.size, num_outputs)
+    example = jax.tree.map(jnp.asarray, encode([Run("example")], inputs))
+    keys = jax.random.split(jax.random.key(0), config.num_members)
+    return jax.vmap(lambda key: network.init(key, example))(keys)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
