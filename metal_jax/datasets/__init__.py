@@ -1,6 +1,7 @@
-"""Data sets: texts embedded in every Python, and readers for folders of real data."""
+"""Data sets: texts embedded in every Python, recorded runs, readers for folders of real data."""
 
 from metal_jax.datasets._dataset import TextDataset, fingerprint, summarise
+from metal_jax.datasets._fashion_runs import load_fashion_runs
 from metal_jax.datasets._folders import VotedDataset, load_openi, load_trec
 from metal_jax.datasets._stdlib_docs import load_stdlib_docs
 
@@ -8,6 +9,7 @@ __all__ = [
     "TextDataset",
     "VotedDataset",
     "fingerprint",
+    "load_fashion_runs",
     "load_openi",
     "load_stdlib_docs",
     "load_trec",

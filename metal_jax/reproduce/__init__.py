@@ -1,5 +1,19 @@
 """The papers' tables, on data that anyone can have: protocols, labelling functions, seeds."""
 
+from metal_jax.reproduce._exhaust import (
+    LSTM,
+    PUBLISHED_EXHAUST,
+    ExhaustConfig,
+    noise_floor,
+    run_exhaust,
+)
+from metal_jax.reproduce._exhaust_pictures import draw_exhaust
+from metal_jax.reproduce._exhaust_problems import (
+    ExhaustProblem,
+    fashion_runs,
+    load_exhaust_problems,
+    mean_run,
+)
 from metal_jax.reproduce._metal import (
     PUBLISHED,
     MetalConfig,
@@ -14,15 +28,25 @@ from metal_jax.reproduce._stdlib_lfs import STDLIB_LFS
 from metal_jax.reproduce._trec_lfs import TREC_LFS
 
 __all__ = [
+    "LSTM",
     "OPENI_LFS",
     "PUBLISHED",
+    "PUBLISHED_EXHAUST",
     "STDLIB_LFS",
     "TREC_LFS",
+    "ExhaustConfig",
+    "ExhaustProblem",
     "MetalConfig",
     "Problem",
+    "draw_exhaust",
+    "fashion_runs",
     "gold_leaf_probs",
+    "load_exhaust_problems",
     "load_problems",
+    "mean_run",
+    "noise_floor",
     "openi",
+    "run_exhaust",
     "run_metal",
     "score",
     "stdlib_docs",
