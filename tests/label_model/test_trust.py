@@ -128,7 +128,8 @@ def test_an_added_keyword_lf_and_a_copy():
     # Unless the user's settings say that copies are not to be discounted.
     config = MixtureConfig(detectors=DetectorPrior(copy_shrinkage=1e9))
     undiscounted = add_lfs(known, np.concatenate([votes, copy], axis=1), config=config)
-    assert np.asarray(undiscounted.params.copies)[-1].max() < 1e-3
+    assert np.asarray(extended.params.copies)[-1, :, -1].max() > 0.5
+    assert np.asarray(undiscounted.params.copies)[-1, :, -1].max() < 1e-3
 
 
 def test_what_cannot_be_extended():

@@ -8,6 +8,7 @@ from metal_jax.reproduce import (
     LSTM,
     ExhaustConfig,
     ExhaustProblem,
+    draw_exhaust,
     mean_run,
     noise_floor,
     run_exhaust,
@@ -101,3 +102,14 @@ def test_the_same_seed_gives_the_same_record(record):
     assert run_exhaust(synthetic_problem(), CONFIG) == record
     other = run_exhaust(synthetic_problem(), ExhaustConfig(**{**vars(CONFIG), "seed": 1}))
     assert other["untrained"] != record["untrained"]
+
+
+@pytest.mark.slow
+def test_pictures_are_drawn(tmp_path):
+    paths = draw_exhaust(synthetic_problem(), CONFIG, tmp_path)
+    assert [path.name for path in paths] == [
+        "synthetic_predicted.png",
+        "synthetic_by_runs.png",
+        "synthetic_by_epochs.png",
+    ]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
