@@ -63,9 +63,13 @@ def _reproduce_exhaust(options: argparse.Namespace) -> int:
         for problem in problems:
             if options.only and problem.name not in options.only:
                 continue
-            records.append(reproduce.run_exhaust(problem, config, on_progress=say))
-            # Written after each set: an interrupted run keeps what it has.
-            write_json(options.out, {"paper": "developer exhaust", "results": records})
+
+            def keep(record: dict) -> None:
+                # Written as it grows: an interrupted run keeps what it has.
+                found = [*records, record]
+                write_json(options.out, {"paper": "developer exhaust", "results": found})
+
+            records.append(reproduce.run_exhaust(problem, config, on_progress=say, on_record=keep))
             if options.pictures is not None:
                 say(f"{problem.name}: pictures")
                 reproduce.draw_exhaust(problem, config, options.pictures)

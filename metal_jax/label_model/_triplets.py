@@ -147,6 +147,7 @@ def fit_triplets(
         ValueError: no votes, or a bad class balance.
 
     Example:
+        >>> import jax
         >>> from metal_jax.labeling import synthetic_votes
         >>> tree = TaskTree.single(2)
         >>> data = synthetic_votes(jax.random.key(0), 10_000, 8, tree)

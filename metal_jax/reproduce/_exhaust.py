@@ -66,6 +66,7 @@ def run_exhaust(
     config: ExhaustConfig,
     *,
     on_progress: Callable[[str], None] = lambda text: None,
+    on_record: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> dict[str, Any]:
     """Predict every network from the others, by every method.
 
@@ -73,6 +74,8 @@ def run_exhaust(
         problem: the runs.
         config: settings.
         on_progress: called with what is being done.
+        on_record: called with the record so far after each seed's untrained networks, and again
+            after its partial curves.
 
     Returns:
         Plain JSON values: `untrained` and `quarter`, method -> target -> figure -> one number a
@@ -114,6 +117,7 @@ def run_exhaust(
             if part == "untrained":
                 for method, predictions in found.items():
                     _append_search(record["search"], method, problem, folds, predictions)
+            on_record(record)
     return record
 
 

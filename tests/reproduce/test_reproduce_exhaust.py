@@ -99,7 +99,9 @@ def test_mean_run_averages_curves_and_times():
 
 
 def test_the_same_seed_gives_the_same_record(record):
-    assert run_exhaust(synthetic_problem(), CONFIG) == record
+    seen = []
+    assert run_exhaust(synthetic_problem(), CONFIG, on_record=seen.append) == record
+    assert seen[-1] == record
     other = run_exhaust(synthetic_problem(), ExhaustConfig(**{**vars(CONFIG), "seed": 1}))
     assert other["untrained"] != record["untrained"]
 
