@@ -100,11 +100,16 @@ def overlap_statistics(
     Returns:
         The statistics, the same for any number of devices.
 
+    Raises:
+        ValueError: there are no LFs.
+
     Example:
         >>> stats = overlap_statistics(np.array([[0, 1], [0, -1], [1, 1]]))
         >>> stats.columns.symbol.tolist(), stats.counts.tolist()
         ([0, 1, 1], [[2, 0, 1], [0, 1, 1], [1, 1, 2]])
     """
+    if np.ndim(votes) > 1 and np.shape(votes)[1] == 0:
+        raise ValueError(f"votes: got shape {np.shape(votes)}, expected at least one LF")
     columns = used_columns(votes) if columns is None else columns
     if np.ndim(votes) == 3:
         soft = np.asarray(votes)

@@ -122,3 +122,8 @@ def test_generator_on_a_tree_and_its_errors():
         synthetic_votes(jax.random.key(0), 10, 3, TaskTree.from_dict({"a": ["x"], "b": ["y"]}))
     with pytest.raises(ValueError, match="class_balance"):
         synthetic_votes(jax.random.key(0), 10, 3, tree, class_balance=jnp.ones(2))
+
+
+def test_no_lfs_are_refused():
+    with pytest.raises(ValueError, match="at least one LF"):
+        overlap_statistics(np.zeros((3, 0), int))
