@@ -15,8 +15,9 @@ def load_fashion_runs() -> list[Run]:
     """Runs of 400 networks of `LayerGrammar`, each with two seeds, on Fashion-MNIST.
 
     8,000 images to train on, 10,000 to validate on, shrunk to 14 x 14; Adam at one of two learning
-    rates, 10 epochs. Seconds are CPU seconds of one thread, of the training steps alone. Recorded
-    by `examples/record_runs.py`; command, machine and date are in each run's source.
+    rates, 10 epochs. Seconds are CPU seconds of one thread, of the training steps alone, on a
+    machine that did other work beside (mostly on its other core). Recorded by
+    `examples/record_runs.py`; command, machine and date are in each run's source.
 
     Returns:
         800 runs, in the order of networks and then seeds; `extra` holds "network" and "seed".

@@ -61,12 +61,12 @@ from metal_jax.exhaust._open_logs import OPEN_LOGS, OpenLogs, read_open_logs
 from metal_jax.exhaust._predictor import (
     Prediction,
     Predictor,
-    PredictorConfig,
     fit_predictor,
     predict,
 )
 from metal_jax.exhaust._predictor_files import load_predictor, save_predictor
 from metal_jax.exhaust._predictor_network import NetworkConfig
+from metal_jax.exhaust._predictor_training import PredictorConfig
 from metal_jax.exhaust._recorder import RunRecorder, recover_runs
 from metal_jax.exhaust._recorder_hooks import (
     KerasRecorder,

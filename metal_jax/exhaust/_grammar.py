@@ -24,6 +24,7 @@ from metal_jax.exhaust._architecture import Layer
 
 _MAIN = ("Conv2d", "MaxPool2d", "AvgPool2d", "Linear")
 _JOINTS = ("Flatten", "GlobalAveragePooling2d")
+_FOLLOWING = ("BatchNorm2d", "LayerNorm", "Dropout", "ReLU", "GELU", "ELU", "Tanh")
 _TRIES = 1000
 _FAILURES = 20
 
@@ -108,9 +109,6 @@ def output_shapes(
             raise ValueError(f"layer {i}: got {layer.type!r:.60}, expected a layer of the grammar")
         shapes.append(shape)
     return shapes
-
-
-_FOLLOWING = ("BatchNorm2d", "LayerNorm", "Dropout", "ReLU", "GELU", "ELU", "Tanh")
 
 
 def num_multiplications(architecture: Sequence[Layer], input_shape: Sequence[int]) -> int:
@@ -286,7 +284,9 @@ def _starts(network: Sequence[Layer]) -> list[int]:
 def _style(network: Sequence[Layer], grammar: LayerGrammar) -> tuple[str | None, str]:
     types = {layer.type for layer in network}
     normalisation = next((t for t in grammar.normalisations if t in types), None)
-    return normalisation, next((t for t in grammar.activations if t in types), "ReLU")
+    return normalisation, next(
+        (t for t in grammar.activations if t in types), grammar.activations[0]
+    )
 
 
 def _change_setting(

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from metal_jax import checkpoint
-from metal_jax.exhaust._predictor import Predictor, PredictorConfig
+from metal_jax.exhaust._predictor import Predictor
 from metal_jax.exhaust._predictor_inputs import InputMap, encode
 from metal_jax.exhaust._predictor_network import LstmNetwork, NetworkConfig
+from metal_jax.exhaust._predictor_training import PredictorConfig
 from metal_jax.exhaust._records import Run
 
 _SCHEMA = 1

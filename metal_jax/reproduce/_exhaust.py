@@ -37,7 +37,7 @@ PUBLISHED_EXHAUST = {
     "top-3 overlap of closest depth": 0.54,
 }
 LSTM = "lstm_ensemble"
-_NUM_FOLDS = 5
+NUM_FOLDS = 5
 _TOP = 3
 _LIMITS = (None, 25, 50, 75)
 
@@ -150,7 +150,7 @@ def noise_floor(problem: ExhaustProblem) -> dict[str, Any]:
 def _folds(problem: ExhaustProblem, key: jax.Array) -> np.ndarray:
     """int[n]: the fold that judges each network; -1 where none does."""
     if not problem.fixed_test:
-        return fold_of(len(problem.runs), _NUM_FOLDS, key)
+        return fold_of(len(problem.runs), NUM_FOLDS, key)
     fold = np.full(len(problem.runs), -1)
     fold[list(problem.fixed_test)] = 0
     return fold

@@ -19,10 +19,9 @@ from metal_jax.exhaust import (
     predict_from_curve,
     targets,
 )
-from metal_jax.reproduce._exhaust import ExhaustConfig
+from metal_jax.reproduce._exhaust import NUM_FOLDS, ExhaustConfig
 from metal_jax.reproduce._exhaust_problems import ExhaustProblem
 
-_NUM_FOLDS = 5
 _SIZES = (25, 50, 100, 200, 400, 800)
 _BASELINES = ("closest_depth", "neighbours", "extra_trees")
 _CURVES = ("last_value", "power_law", "svr")
@@ -50,7 +49,7 @@ def draw_exhaust(
     from matplotlib.figure import Figure
 
     key = jax.random.key(config.seed)
-    folds = fold_of(len(problem.runs), _NUM_FOLDS, key)
+    folds = fold_of(len(problem.runs), NUM_FOLDS, key)
     train = [run for run, fold in zip(problem.runs, folds, strict=True) if fold]
     test = [run for run, fold in zip(problem.runs, folds, strict=True) if not fold]
     folder = Path(folder)

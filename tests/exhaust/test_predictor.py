@@ -24,16 +24,16 @@ from metal_jax.exhaust import (
     save_predictor,
     targets,
 )
-from metal_jax.exhaust._predictor import (
-    _apply_members,
-    _auxiliary_targets,
-    _others,
-    _parts,
-    _ranking_loss,
-    _train,
-)
+from metal_jax.exhaust._predictor import _auxiliary_targets
 from metal_jax.exhaust._predictor_inputs import build_inputs, encode, serialise
 from metal_jax.exhaust._predictor_network import LstmNetwork
+from metal_jax.exhaust._predictor_training import (
+    _apply_all,
+    _ranking_loss,
+    leave_out,
+    train_members,
+    trained_on,
+)
 
 NUM, NUM_EPOCHS, SEEN = 60, 5, 2
 NAMES = ("validation/accuracy", "seconds")
@@ -91,10 +91,10 @@ def assert_same(found, expected, rtol=0.0):
         np.testing.assert_allclose(a, b, rtol)
 
 
-def train(predictor, values, part, weights, train=_train):
+def train(predictor, values, part, weights, train=train_members):
     """The members' parameters; in the shapes of the fixture, so that nothing is compiled again."""
     inputs, config = predictor.inputs, predictor.config
-    rows = np.stack([_others(part, i) for i in range(config.num_members)])
+    rows = np.stack([trained_on(part, i) for i in range(config.num_members)])
     return train(
         jax.random.split(jax.random.key(3), config.num_members),
         jax.tree.map(jnp.asarray, encode(RUNS, inputs)),
@@ -193,11 +193,11 @@ def test_same_key_same_members_and_members_differ(predictor_of_curves):
 
 @pytest.mark.parametrize(("num", "num_members"), [(62, 3), (17, 8)])
 def test_parts_are_even_and_left_out(num, num_members):
-    part = _parts(num, num_members, jax.random.key(0))
+    part = leave_out(num, num_members, jax.random.key(0))
     counts = np.bincount(part, minlength=num_members)
     assert counts.sum() == num
     assert counts.max() - counts.min() <= 1
-    rows = [_others(part, member) for member in range(num_members)]
+    rows = [trained_on(part, member) for member in range(num_members)]
     assert len({len(which) for which in rows}) == 1
     for member, which in enumerate(rows):
         assert not (part[which] == member).any()
@@ -207,7 +207,7 @@ def test_parts_are_even_and_left_out(num, num_members):
 def test_a_member_does_not_see_its_part_nor_missing_targets(predictor_of_curves):
     num_outputs = len(predictor_of_curves.targets)
     values = np.random.default_rng(0).normal(size=(NUM, num_outputs))
-    part = _parts(NUM, CONFIG.num_members, jax.random.key(0))
+    part = leave_out(NUM, CONFIG.num_members, jax.random.key(0))
     weights = np.ones(num_outputs)
     expected = train(predictor_of_curves, values, part, weights)
 
@@ -357,13 +357,13 @@ def test_auxiliary_targets_are_later_points_of_common_curves():
 @pytest.mark.usefixtures("x64")
 def test_parameters_stay_float32_in_x64(predictor_of_curves):
     num_outputs = len(predictor_of_curves.targets)
-    part = _parts(NUM, CONFIG.num_members, jax.random.key(0))
+    part = leave_out(NUM, CONFIG.num_members, jax.random.key(0))
     shapes = train(
         predictor_of_curves,
         np.zeros((NUM, num_outputs)),
         part,
         np.ones(num_outputs),
-        _train.eval_shape,
+        train_members.eval_shape,
     )
     assert {x.dtype for x in jax.tree.leaves(shapes)} == {np.dtype(np.float32)}
 
@@ -452,7 +452,7 @@ def test_a_predictor_of_cells_reads_other_runs(architecture):
     params = jax.eval_shape(
         lambda: jax.vmap(lambda key: network.init(key, cells))(jax.random.split(jax.random.key(0)))
     )
-    shapes = jax.eval_shape(lambda p: _apply_members(p, others, network=network), params)
+    shapes = jax.eval_shape(lambda p: _apply_all(p, others, network=network), params)
     assert [x.shape for x in shapes] == [(2, 1, 1)] * 2
 
 

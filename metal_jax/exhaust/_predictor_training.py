@@ -1,0 +1,147 @@
+"""Training and applying the members of the LSTM predictor.
+
+Legend: r training runs, n runs, m members, o outputs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from metal_jax.exhaust._predictor_inputs import Inputs
+from metal_jax.exhaust._predictor_network import LstmNetwork, NetworkConfig, apply_network
+
+_MAX_GRADIENT = 1.0
+_MIN_LOG_SCALE = -5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictorConfig:
+    """Settings of `fit_predictor`; one default serves all sets of logs.
+
+    Attributes:
+        network: sizes.
+        num_members: m, of the ensemble; 2 or more, since each leaves a part out.
+        num_steps: optimiser steps.
+        batch_size: runs in a step.
+        learning_rate: the highest of a cosine schedule with a warm-up of a twentieth.
+        weight_decay: of AdamW.
+        auxiliary_weight: weight of all auxiliary targets together; each target has weight 1.
+        ranking_weight: of the pairwise logistic ranking loss beside the absolute error.
+    """
+
+    network: NetworkConfig = NetworkConfig()
+    num_members: int = 8
+    num_steps: int = 1200
+    batch_size: int = 64
+    learning_rate: float = 5e-3
+    weight_decay: float = 1e-2
+    auxiliary_weight: float = 0.3
+    ranking_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.num_members < 2 or self.num_steps < 1 or self.batch_size < 2:
+            raise ValueError(
+                f"got {self.num_members} members, {self.num_steps} steps and batches of "
+                f"{self.batch_size}, expected at least 2, 1 and 2"
+            )
+
+
+def leave_out(num: int, num_members: int, key: jax.Array) -> np.ndarray:
+    """int[r], the member that leaves a run out."""
+    order = np.asarray(jax.random.permutation(key, num))
+    part = np.empty(num, np.int64)
+    part[order] = np.arange(num) % num_members
+    return part
+
+
+def trained_on(part: np.ndarray, member: int) -> np.ndarray:
+    """The runs that a member trains on: as many for each, so one with a smaller part skips some."""
+    num = len(part) - -(-len(part) // (part.max() + 1))
+    return np.flatnonzero(part != member)[:num]
+
+
+@functools.partial(jax.jit, static_argnames=("network", "config"))
+def train_members(
+    keys: jax.Array,
+    arrays: Inputs,
+    values: jax.Array,
+    rows: jax.Array,
+    weights: jax.Array,
+    *,
+    network: LstmNetwork,
+    config: PredictorConfig,
+) -> Any:
+    """Parameters of all members: one scan over steps, mapped over members."""
+    warm_up = config.num_steps // 20
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, warm_up, config.num_steps
+    )
+    optimiser = optax.chain(
+        optax.clip_by_global_norm(_MAX_GRADIENT),
+        optax.adamw(schedule, weight_decay=config.weight_decay),
+    )
+    batch_size = min(config.batch_size, rows.shape[1])
+
+    def loss(params, batch, values, key):
+        location, log_scale = apply_network(network, params, batch, key)
+        known = ~jnp.isnan(values)
+        values = jnp.where(known, values, 0)
+        share = jnp.where(known, weights, 0) / len(values)
+        error = jnp.abs(location - values)
+        log_scale = jnp.maximum(log_scale, _MIN_LOG_SCALE)
+        # A Laplace likelihood of the error, for the scale alone.
+        misfit = jax.lax.stop_gradient(error) * jnp.exp(-log_scale) + log_scale
+        total = jnp.sum(share * (error + misfit))
+        if config.ranking_weight:
+            total += config.ranking_weight * _ranking_loss(location, values, known, weights)
+        return total
+
+    def member(key: jax.Array, rows: jax.Array):
+        init_key, run_key = jax.random.split(key)
+        params = network.init(init_key, jax.tree.map(lambda x: x[:1], arrays))
+
+        def step(state, number):
+            params, opt_state = state
+            batch_key, dropout_key = jax.random.split(jax.random.fold_in(run_key, number))
+            chosen = rows[jax.random.randint(batch_key, (batch_size,), 0, len(rows))]
+            batch = jax.tree.map(lambda x: x[chosen], arrays)
+            grads = jax.grad(loss)(params, batch, values[chosen], dropout_key)
+            updates, opt_state = optimiser.update(grads, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), None
+
+        state = (params, optimiser.init(params))
+        (params, _), _ = jax.lax.scan(step, state, jnp.arange(config.num_steps))
+        return params
+
+    return jax.vmap(member)(keys, rows)
+
+
+def _ranking_loss(
+    location: jax.Array, values: jax.Array, known: jax.Array, weights: jax.Array
+) -> jax.Array:
+    """Logistic loss over the pairs of a batch (Burges et al. 2005, RankNet, section 3)."""
+    above = (values[:, None] > values[None]) & known[:, None] & known[None]
+    pairs = jax.nn.softplus(location[None] - location[:, None])
+    total = jnp.sum(jnp.where(above, pairs, 0), (0, 1)) / jnp.maximum(jnp.sum(above, (0, 1)), 1)
+    return jnp.sum(weights * total)
+
+
+@functools.partial(jax.jit, static_argnames=("network",))
+def _apply_all(params: Any, arrays: Inputs, *, network: LstmNetwork):
+    location, log_scale = jax.vmap(lambda p: apply_network(network, p, arrays))(params)
+    return location, jnp.exp(jnp.maximum(log_scale, _MIN_LOG_SCALE))
+
+
+def apply_members(
+    params: Any, network: LstmNetwork, arrays: Inputs
+) -> tuple[np.ndarray, np.ndarray]:
+    """Location and scale of every member, float64[m, n, o], standardised."""
+    location, scale = _apply_all(params, jax.tree.map(jnp.asarray, arrays), network=network)
+    return np.asarray(location, np.float64), np.asarray(scale, np.float64)
