@@ -15,14 +15,9 @@ from metal_jax.reproduce._exhaust_problems import (
     load_exhaust_problems,
     mean_run,
 )
-from metal_jax.reproduce._metal import (
-    PUBLISHED,
-    MetalConfig,
-    gold_leaf_probs,
-    run_metal,
-    score,
-    summarise_metal,
-)
+from metal_jax.reproduce._metal import PUBLISHED, MetalConfig, run_metal
+from metal_jax.reproduce._metal_scores import gold_leaf_probs, score
+from metal_jax.reproduce._metal_summary import summarise_metal
 from metal_jax.reproduce._openi_lfs import OPENI_LFS
 from metal_jax.reproduce._problems import (
     Problem,
