@@ -175,10 +175,16 @@ class Networks:
 
     def _predict(self, net: network.Network, params: Any, votes: bool) -> np.ndarray:
         """Leaf probabilities of the test items for every replica."""
-        test = _take(self._inputs[votes], self._dataset.splits["test"])
-        inputs = jax.tree.map(jnp.asarray, test)
-        predict = jax.jit(jax.vmap(lambda p: network.leaf_log_probs(net, p, inputs)))
-        return np.exp(np.asarray(predict(params)))
+        test = jax.tree.map(jnp.asarray, _take(self._inputs[votes], self._dataset.splits["test"]))
+        params = jax.device_get(params)
+        # One after the other: the gathered embeddings of all replicas at once may be gigabytes.
+        num_replicas = len(jax.tree.leaves(params)[0])
+        log_probs = [_leaf_log_probs(net, _take(params, r), test) for r in range(num_replicas)]
+        return np.exp(np.stack(log_probs))
+
+
+# One program for all rows of the table with the same network.
+_leaf_log_probs = jax.jit(network.leaf_log_probs, static_argnums=0)
 
 
 def _conditionals(tree: TaskTree, leaf_probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -214,5 +220,5 @@ def _join_votes(
     )
 
 
-def _take(inputs: Any, rows: np.ndarray) -> Any:
-    return jax.tree.map(lambda x: x[rows], inputs)
+def _take(arrays: Any, index: np.ndarray | int) -> Any:
+    return jax.tree.map(lambda x: x[index], arrays)
