@@ -1,20 +1,14 @@
-"""Hashed n-grams, the vocabulary, and encoders."""
+"""Hashed n-grams and their vocabulary."""
 
 import subprocess
 import sys
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from metal_jax.network import (
-    BagOfFeatures,
-    embedding_bag,
-    fit_vocabulary,
-    hashed_ngrams,
-    select_features,
-)
+from metal_jax.network import BagOfFeatures, fit_vocabulary, hashed_ngrams, select_features
 
 TEXTS = ["How far is the moon?", "parseHTMLString(text)", "", "the the moon"]
 
@@ -95,14 +89,17 @@ def test_unknown_features_are_dropped():
     assert not select_features(hashed_ngrams(["blue whale"]), vocabulary).weights.any()
 
 
-def test_embedding_bag_is_a_sparse_matrix_product():
-    bag = hashed_ngrams(TEXTS, num_features=64)
-    encoder = embedding_bag(64, 5)
-    params = encoder.init(jax.random.key(0), bag)
-    dense = np.zeros((4, 64), np.float32)
-    np.add.at(dense, (np.arange(4)[:, None], bag.ids), bag.weights)
-    found = encoder.apply(params, bag, None)
-    np.testing.assert_allclose(found, dense @ np.asarray(params["table"]), atol=1e-6)
-    assert not np.allclose(encoder.apply(params, bag, jax.random.key(1)), found)
-    longer = BagOfFeatures(*(jnp.pad(jnp.asarray(x), ((0, 0), (0, 3))) for x in bag))
-    np.testing.assert_allclose(encoder.apply(params, longer, None), found, atol=1e-6)
+def test_only_lists_of_strings_are_texts():
+    with pytest.raises(ValueError, match="texts: got one string"):
+        hashed_ngrams("abc")
+    with pytest.raises(ValueError, match="texts: item 1 is NoneType"):
+        hashed_ngrams(["abc", None])
+
+
+@given(st.lists(st.text(st.characters(), max_size=12), max_size=4))
+def test_any_text_gives_finite_weights(texts):
+    bag = hashed_ngrams(texts, num_features=64)
+    assert bag.ids.shape == bag.weights.shape
+    assert len(bag.ids) == len(texts)
+    norms = np.linalg.norm(bag.weights, axis=1)
+    assert np.logical_or(np.isclose(norms, 1, atol=1e-5), norms == 0).all()
