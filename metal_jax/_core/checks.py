@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -38,3 +39,12 @@ def check_positive(settings: Any, *names: str) -> None:
         value = getattr(settings, name)
         if not np.all(np.asarray(value) > 0):
             raise ValueError(f"{name}: got {value}, expected a positive number")
+
+
+def check_texts(name: str, texts: Sequence[str]) -> None:
+    """Raise unless `texts` is a sequence of strings; one string is a sequence of letters."""
+    if isinstance(texts, str):
+        raise ValueError(f"{name}: got one string, expected a sequence of strings")
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"{name}: item {i} is {type(text).__name__}, expected a string")

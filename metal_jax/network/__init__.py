@@ -8,17 +8,34 @@ from metal_jax.network._build import (
     leaf_log_probs,
     node_log_probs,
 )
-from metal_jax.network._encoders import (
+from metal_jax.network._cnn import cnn
+from metal_jax.network._embedding_bag import embedding_bag
+from metal_jax.network._encoders import Encoder, from_module
+from metal_jax.network._fit import Examples, FitConfig, FitResult, fit, soft_label_loss
+from metal_jax.network._lstm_encoder import lstm_encoder
+from metal_jax.network._ngrams import (
     BagOfFeatures,
-    Encoder,
     Vocabulary,
-    embedding_bag,
     fit_vocabulary,
-    from_module,
     hashed_ngrams,
     select_features,
 )
-from metal_jax.network._fit import Examples, FitConfig, FitResult, fit, soft_label_loss
+from metal_jax.network._sentence_embeddings import sentence_embeddings
+from metal_jax.network._tokeniser import (
+    TokenisedTexts,
+    Tokeniser,
+    Tokens,
+    fit_tokeniser,
+    split_tokens,
+    tokenise,
+)
+from metal_jax.network._vector_encoders import (
+    Standardisation,
+    fit_standardisation,
+    mlp,
+    precomputed,
+    standardise,
+)
 
 __all__ = [
     "BagOfFeatures",
@@ -28,16 +45,30 @@ __all__ = [
     "FitResult",
     "Network",
     "NetworkConfig",
+    "Standardisation",
+    "TokenisedTexts",
+    "Tokeniser",
+    "Tokens",
     "TrainingConfig",
     "Vocabulary",
     "build",
+    "cnn",
     "embedding_bag",
     "fit",
+    "fit_standardisation",
+    "fit_tokeniser",
     "fit_vocabulary",
     "from_module",
     "hashed_ngrams",
     "leaf_log_probs",
+    "lstm_encoder",
+    "mlp",
     "node_log_probs",
+    "precomputed",
     "select_features",
+    "sentence_embeddings",
     "soft_label_loss",
+    "split_tokens",
+    "standardise",
+    "tokenise",
 ]
