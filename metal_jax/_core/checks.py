@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -38,3 +39,11 @@ def check_positive(settings: Any, *names: str) -> None:
         value = getattr(settings, name)
         if not np.all(np.asarray(value) > 0):
             raise ValueError(f"{name}: got {value}, expected a positive number")
+
+
+def leaf_types(tree: Any) -> dict[str, str]:
+    """Name of each leaf of a pytree -> its dtype and shape, to name how trees differ."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): f"{x.dtype}{list(x.shape)}"
+        for path, x in jax.tree.leaves_with_path(tree)
+    }
