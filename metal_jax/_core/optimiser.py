@@ -66,7 +66,7 @@ def learning_rates(config: OptimiserConfig, num_steps: int) -> optax.Schedule:
     decay = {
         "constant": optax.constant_schedule(peak),
         "cosine": optax.cosine_decay_schedule(peak, decay_steps),
-        "inverse_sqrt": lambda step: peak * jnp.sqrt(scale / (scale + step)),
+        "inverse_sqrt": lambda step: peak * jnp.sqrt(scale / (scale + jnp.maximum(step, 0))),
         "linear": optax.linear_schedule(peak, 0.0, decay_steps),
     }[config.schedule]
     if not warmup_steps:
