@@ -7,13 +7,14 @@ typed PRNG keys. What is static (the task tree, the vocabulary, a config) travel
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -161,27 +162,29 @@ class TrainingCheckpoints:
     def __init__(self, config: CheckpointConfig):
         """Look at what is in the folder."""
         self.every = config.every
+        self._config = config
         self._folder = Path(config.folder).absolute()
         self._metadata = _plain("metadata", dict(config.metadata))
-        # Orbax's own policies do not satisfy the protocol in its signature.
-        policies: Any = ocp.training.preservation_policies
-        every_save: Any = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
-        kept = [
-            policies.LatestN(config.keep_last),
-            policies.BestN(
-                get_metric_fn=lambda metrics: metrics["cost"],
-                reverse=True,
-                n=config.keep_best,
-                keep_checkpoints_without_metrics=False,
-            ),
-        ]
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._costs: dict[int, float] = {}
+        policies: Any = ocp.training.save_decision_policies
         self._checkpointer = ocp.training.Checkpointer(
             str(self._folder),
-            save_decision_policy=every_save,
-            preservation_policy=policies.AnyPreservationPolicy(kept),
+            save_decision_policy=policies.FixedIntervalPolicy(1),
+            preservation_policy=self,
             cleanup_tmp_directories=True,
         )
+        for checkpoint in self._checkpointer.checkpoints:
+            # A damaged one has no cost, and is not kept for being best.
+            with contextlib.suppress(Exception):
+                self._costs[checkpoint.step] = self._beside(checkpoint.step)["cost"]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Which checkpoints to keep; called by Orbax, whose policy this object is."""
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        best = sorted((step for step in steps if step in self._costs), key=self._costs.__getitem__)
+        kept = {*steps[-self._config.keep_last :], *best[: self._config.keep_best]}
+        return [step in kept for step in steps]
 
     def restore(
         self, identity: Mapping[str, Any]
@@ -199,7 +202,7 @@ class TrainingCheckpoints:
                 them can be read.
         """
         file = self._folder / _IDENTITY
-        given = _plain("identity", {**identity, "user_metadata": self._metadata})
+        given = _plain("identity", {**identity, "metadata": self._metadata})
         steps = [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
         if not steps:
             fresh = file.with_suffix(".new")
@@ -225,15 +228,20 @@ class TrainingCheckpoints:
         raise ValueError(f"{self._folder}: no checkpoint can be read: {'; '.join(reasons)}")
 
     def _read(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        saved: Any = self._checkpointer.metadata(step).custom_metadata
-        if not saved:
-            raise ValueError("the record is missing")
+        saved = self._beside(step)
         arrays: Any = self._checkpointer.load(step)
         found = {name: _checksum(x) for name, x in arrays.items()}
         difference = _difference(saved["checksums"], found)
         if difference:
             raise ValueError(f"damaged: {difference}")
         return arrays, saved["record"]
+
+    def _beside(self, step: int) -> dict[str, Any]:
+        """What a checkpoint holds beside the arrays."""
+        saved: Any = self._checkpointer.metadata(step).custom_metadata
+        if not saved:
+            raise ValueError("the record is missing")
+        return saved
 
     def save(
         self, step: int, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any], cost: float
@@ -249,15 +257,14 @@ class TrainingCheckpoints:
         Raises:
             ValueError: the record is not plain JSON.
         """
-        checksums = {name: _checksum(x) for name, x in arrays.items()}
-        beside: Any = {"record": _plain("record", dict(record)), "checksums": checksums}
-        self._checkpointer.save_async(
-            step,
-            dict(arrays),
-            overwrite=True,  # a damaged one may be there
-            metrics={"cost": cost if math.isfinite(cost) else float(np.finfo(np.float64).max)},
-            custom_metadata=beside,
-        )
+        self._costs[step] = cost if math.isfinite(cost) else float(np.finfo(np.float64).max)
+        beside: Any = {
+            "record": _plain("record", dict(record)),
+            "cost": self._costs[step],
+            "checksums": {name: _checksum(x) for name, x in arrays.items()},
+        }
+        # Overwriting, since a damaged checkpoint of this step may be there.
+        self._checkpointer.save_async(step, dict(arrays), overwrite=True, custom_metadata=beside)
 
     def close(self) -> None:
         """Wait until everything is saved; a second call does nothing."""
@@ -290,8 +297,8 @@ def _checksum(array: np.ndarray) -> str:
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Path -> value of each leaf of a JSON value."""
-    if not isinstance(value, dict | list) or not value:
+    """Path -> value of each leaf of a JSON value; nothing for what is empty."""
+    if not isinstance(value, dict | list):
         return {name: value}
     items = value.items() if isinstance(value, dict) else enumerate(value)
     flat = {}

@@ -70,7 +70,7 @@ def train(
     on_progress: OnProgress | None = None,
     log: LogConfig | None = None,
     checkpoints: Checkpoints | None = None,
-    metadata: Mapping[str, Any] | None = None,
+    identity: Mapping[str, Any] | None = None,
 ) -> TrainResult:
     """Train r replicas at once and keep each one's best parameters.
 
@@ -95,7 +95,8 @@ def train(
             is bit for bit that of a training without interruption, on the same devices, as far as
             XLA's programs are deterministic there (on GPUs scatter-adds are only with
             `--xla_gpu_deterministic_ops`).
-        metadata: plain JSON that must be the same when a checkpoint is taken up.
+        identity: plain JSON that must be the same when a checkpoint is taken up, beside the
+            config, the keys and the data: what `init`, `loss` and `optimiser` are made from.
 
     Returns:
         The best parameters and the curves.
@@ -126,7 +127,7 @@ def train(
         run.resume(
             checkpoints,
             {
-                "metadata": dict(metadata or {}),
+                **(identity or {}),
                 "training": dataclasses.asdict(config),
                 "keys": np.asarray(jax.random.key_data(keys)).tolist(),
                 "data": None if isinstance(data, BatchStream) else fingerprints(data),

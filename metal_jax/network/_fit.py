@@ -245,7 +245,7 @@ def fit(
         on_progress=on_progress,
         log=log,
         checkpoints=None if checkpoints is None else TrainingCheckpoints(checkpoints),
-        metadata={"task_tree": network.tree.to_dict(), "config": settings},
+        identity={"task_tree": network.tree.to_dict(), "config": settings},
     )
     if replicated:
         return FitResult(*result)
