@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -48,3 +49,11 @@ def check_texts(name: str, texts: Sequence[str]) -> None:
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise ValueError(f"{name}: item {i} is {type(text).__name__}, expected a string")
+
+
+def leaf_types(tree: Any) -> dict[str, str]:
+    """Name of each leaf of a pytree -> its dtype and shape, to name how trees differ."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): f"{x.dtype}{list(x.shape)}"
+        for path, x in jax.tree.leaves_with_path(tree)
+    }

@@ -1,6 +1,9 @@
 """The hierarchical multi-task network, compiled from a task tree and trained on soft labels."""
 
-from metal_jax._core.training import TrainingConfig
+from metal_jax._core.optimiser import OptimiserConfig
+from metal_jax._core.training_config import TrainingConfig
+from metal_jax._core.training_logs import LogConfig
+from metal_jax.checkpoint import CheckpointConfig
 from metal_jax.network._build import (
     Network,
     NetworkConfig,
@@ -39,12 +42,15 @@ from metal_jax.network._vector_encoders import (
 
 __all__ = [
     "BagOfFeatures",
+    "CheckpointConfig",
     "Encoder",
     "Examples",
     "FitConfig",
     "FitResult",
+    "LogConfig",
     "Network",
     "NetworkConfig",
+    "OptimiserConfig",
     "Standardisation",
     "TokenisedTexts",
     "Tokeniser",

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metal_jax import labeling, network
-from metal_jax._core.sharding import data_mesh
+from metal_jax._core.sharding import replica_mesh
 from metal_jax.reproduce._problems import Problem
 from metal_jax.task_tree import Task, TaskTree, node_sum
 
@@ -167,7 +167,7 @@ class Networks:
             return network.Examples(inputs, leaf_probs[..., at, :], weight)
 
         # Replicas on as many devices as there are, each with the same number or one less.
-        mesh = data_mesh(min(len(keys), jax.device_count()))
+        mesh = replica_mesh(min(len(keys), jax.device_count()))
         result = network.fit(
             net, examples(fitted), examples(stopped), self._config, key=keys, mesh=mesh
         )

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 
 from metal_jax._core.checks import check_last_axis
 from metal_jax._core.numerics import masked_logsumexp
+from metal_jax._core.precision import at_least_float32
 from metal_jax.task_tree._tree import Level, TaskTree
 
 
@@ -151,9 +152,9 @@ def log_normalise_tasks(tree: TaskTree, logits: ArrayLike) -> jax.Array:
         logits: float[..., N].
 
     Returns:
-        float[..., N]; the exponentials of each task's nodes sum to one.
+        float[..., N], float32 or wider; the exponentials of each task's nodes sum to one.
     """
-    logits = jnp.asarray(logits)
+    logits = at_least_float32(jnp.asarray(logits))
     check_last_axis("logits", logits, tree.num_nodes)
     by_level = []
     for level in tree.levels:
