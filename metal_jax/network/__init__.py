@@ -3,11 +3,12 @@
 from metal_jax._core.training import TrainingConfig
 from metal_jax.network._build import (
     Network,
-    NetworkConfig,
     build,
     leaf_log_probs,
     node_log_probs,
 )
+from metal_jax.network._config import NetworkConfig, TaskConfig
+from metal_jax.network._draw import draw
 from metal_jax.network._encoders import (
     BagOfFeatures,
     Encoder,
@@ -19,6 +20,7 @@ from metal_jax.network._encoders import (
     select_features,
 )
 from metal_jax.network._fit import Examples, FitConfig, FitResult, fit, soft_label_loss
+from metal_jax.network._task_params import task_params, transfer_params, with_task_params
 
 __all__ = [
     "BagOfFeatures",
@@ -28,9 +30,11 @@ __all__ = [
     "FitResult",
     "Network",
     "NetworkConfig",
+    "TaskConfig",
     "TrainingConfig",
     "Vocabulary",
     "build",
+    "draw",
     "embedding_bag",
     "fit",
     "fit_vocabulary",
@@ -40,4 +44,7 @@ __all__ = [
     "node_log_probs",
     "select_features",
     "soft_label_loss",
+    "task_params",
+    "transfer_params",
+    "with_task_params",
 ]
