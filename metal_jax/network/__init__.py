@@ -6,12 +6,13 @@ from metal_jax._core.training_logs import LogConfig
 from metal_jax.checkpoint import CheckpointConfig
 from metal_jax.network._build import (
     Network,
-    NetworkConfig,
     build,
     leaf_log_probs,
     node_log_probs,
 )
 from metal_jax.network._cnn import cnn
+from metal_jax.network._config import NetworkConfig, TaskConfig
+from metal_jax.network._draw import draw
 from metal_jax.network._embedding_bag import embedding_bag
 from metal_jax.network._encoders import Encoder, from_module
 from metal_jax.network._fit import Examples, FitConfig, FitResult, fit, soft_label_loss
@@ -24,6 +25,7 @@ from metal_jax.network._ngrams import (
     select_features,
 )
 from metal_jax.network._sentence_embeddings import sentence_embeddings
+from metal_jax.network._task_params import task_params, transfer_params, with_task_params
 from metal_jax.network._tokeniser import (
     TokenisedTexts,
     Tokeniser,
@@ -52,6 +54,7 @@ __all__ = [
     "NetworkConfig",
     "OptimiserConfig",
     "Standardisation",
+    "TaskConfig",
     "TokenisedTexts",
     "Tokeniser",
     "Tokens",
@@ -59,6 +62,7 @@ __all__ = [
     "Vocabulary",
     "build",
     "cnn",
+    "draw",
     "embedding_bag",
     "fit",
     "fit_standardisation",
@@ -76,5 +80,8 @@ __all__ = [
     "soft_label_loss",
     "split_tokens",
     "standardise",
+    "task_params",
     "tokenise",
+    "transfer_params",
+    "with_task_params",
 ]
