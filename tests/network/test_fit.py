@@ -13,6 +13,7 @@ from metal_jax.network import (
     Encoder,
     Examples,
     FitConfig,
+    LossConfig,
     NetworkConfig,
     TrainingConfig,
     build,
@@ -185,7 +186,8 @@ def test_early_stopping_keeps_the_best():
 
 
 def test_a_task_of_weight_zero_is_not_learned():
-    config = dataclasses.replace(CONFIG, task_weights=(1.0, 0.0), weight_decay=0.0)
+    loss = LossConfig(task_weights=(1.0, 0.0))
+    config = dataclasses.replace(CONFIG, loss=loss, weight_decay=0.0)
     key = jax.random.key(0)
     result = fit(NETWORK, EXAMPLES, VALIDATION, config, key=key)
     initial = NETWORK.init(jax.random.split(key)[0], EXAMPLES.inputs[:1])
@@ -216,6 +218,6 @@ def test_bad_examples(changes, message):
 
 
 def test_bad_task_weights():
-    config = FitConfig(task_weights=(1.0,))
+    config = FitConfig(loss=LossConfig(task_weights=(1.0,)))
     with pytest.raises(ValueError, match="task_weights"):
         fit(NETWORK, EXAMPLES, VALIDATION, config, key=jax.random.key(0))
