@@ -42,7 +42,10 @@ MULTI_TASK = "multi-task network"
 SINGLE_TASK = "single-task networks"
 _VOTES_SIZE = 100
 """Hand labels of the supervised row that reads votes too."""
-_SHAPES = {"no parent passing": dataclasses.replace(SHAPE, pass_parent=False)}
+_SHAPES = {
+    "all heads at the top": dataclasses.replace(SHAPE, attach="top"),
+    "no parent passing": dataclasses.replace(SHAPE, pass_parent="none"),
+}
 """Ablations that change the shape of the network."""
 
 
