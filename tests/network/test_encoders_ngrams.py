@@ -5,11 +5,12 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metal_jax.network import BagOfFeatures, fit_vocabulary, hashed_ngrams, select_features
 
+quick = settings(max_examples=60, deadline=None)
 TEXTS = ["How far is the moon?", "parseHTMLString(text)", "", "the the moon"]
 
 
@@ -96,6 +97,7 @@ def test_only_lists_of_strings_are_texts():
         hashed_ngrams(["abc", None])
 
 
+@quick
 @given(st.lists(st.text(st.characters(), max_size=12), max_size=4))
 def test_any_text_gives_finite_weights(texts):
     bag = hashed_ngrams(texts, num_features=64)

@@ -5,11 +5,12 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metal_jax.network import Tokeniser, fit_tokeniser, split_tokens, tokenise
 
+quick = settings(max_examples=60, deadline=None)
 TEXTS = ["the red fox", "the red hen", "", "the end."]
 # Lone surrogates, marks, emoji and control characters included.
 ANY_TEXT = st.text(st.characters(), max_size=20)
@@ -33,6 +34,7 @@ def test_tokens(text, tokens):
     assert split_tokens(text) == tokens
 
 
+@quick
 @given(ANY_TEXT)
 def test_every_letter_is_in_a_token_and_no_token_holds_space(text):
     tokens = split_tokens(text)
@@ -66,6 +68,7 @@ def test_ids_counts_and_truncation():
     assert tokenise([""], tokeniser).tokens.mask.tolist() == [[False]]
 
 
+@quick
 @given(st.lists(ANY_TEXT, max_size=5), st.integers(1, 8))
 def test_any_texts_round_trip(texts, max_length):
     tokeniser = fit_tokeniser(texts, min_count=1)

@@ -3,6 +3,7 @@
 import sys
 import types
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,6 +77,24 @@ def test_images_of_bytes_are_scaled_and_sizes_may_differ():
         np.testing.assert_allclose(encoder.apply(params, same, None), found, atol=1e-5)
     for shape in ((2, 1, 1), (2, 12, 3)):
         assert jax.eval_shape(encoder.apply, params, jnp.ones(shape), None).shape == (2, 3)
+
+
+def test_cnn_is_blocks_of_convolution_normalisation_and_pooling():
+    images = jnp.asarray(RANDOM.normal(size=(2, 7, 5, 2)), jnp.float32)
+    params = cnn((3, 4)).init(jax.random.key(0), images)
+    shapes = {name: x.shape for name, x in params.items()}
+    rng = np.random.default_rng(0)
+    params = {name: jnp.asarray(rng.normal(size=s), jnp.float32) for name, s in shapes.items()}
+    x = images
+    for i in range(2):
+        x = jax.lax.conv_general_dilated(
+            x, params[f"kernel_{i}"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        mean, deviation = x.mean(-1, keepdims=True), x.std(-1, keepdims=True)
+        x = jax.nn.relu(params[f"scale_{i}"] * (x - mean) / deviation + params[f"shift_{i}"])
+        x = nn.max_pool(x, (2, 2), (2, 2), "SAME")
+    found = cnn((3, 4)).apply(params, images, None)
+    np.testing.assert_allclose(found, x.mean((1, 2)), rtol=1e-4, atol=1e-5)
 
 
 def test_bad_shapes_and_settings():
