@@ -1,8 +1,9 @@
 r"""Token embeddings, a bidirectional LSTM and attention pooling.
 
-The states :math:`h_i` of both directions, side by side, are pooled with weights learned from them
-(Yang et al., "Hierarchical Attention Networks for Document Classification", NAACL 2016, equations
-5 to 7):
+A token is its two states side by side with its own embedding, what was read on its left, on its
+right, and itself (Lai et al., "Recurrent Convolutional Neural Networks for Text Classification",
+AAAI 2015, equation 3). The tokens :math:`h_i` are pooled with weights learned from them (Yang et
+al., "Hierarchical Attention Networks for Document Classification", NAACL 2016, equations 5 to 7):
 
 .. math:: u_i = \tanh(W h_i + b), \quad
     a_i = \exp(u_i^\top v) / \sum_j \exp(u_j^\top v), \quad s = \sum_i a_i h_i,
@@ -51,13 +52,14 @@ class _LstmEncoder(nn.Module):
             self.param("recurrent", normal, (2, size, 4 * size)),
             self.param("bias", forget_gate_open, (2, 4 * size)),
         )
-        states = bidirectional_lstm(dropout(table[ids]), mask, weights)
-        states = jnp.concatenate([states[0], states[1]], axis=-1)
+        embedded = dropout(table[ids])
+        states = bidirectional_lstm(embedded, mask, weights)
+        read = jnp.concatenate([states[0], states[1], embedded], axis=-1)
         dense = functools.partial(nn.Dense, param_dtype=table.dtype)
-        hidden = jnp.tanh(dense(2 * size, name="attention_hidden")(states))
+        hidden = jnp.tanh(dense(2 * size, name="attention_hidden")(read))
         scores = dense(1, use_bias=False, name="attention")(hidden)[..., 0]
         attention = masked_softmax(scores, mask)
-        return dropout(jnp.einsum("bl,blh->bh", attention, states))
+        return dropout(jnp.einsum("bl,blh->bh", attention, read))
 
 
 def lstm_encoder(
@@ -75,7 +77,7 @@ def lstm_encoder(
     Args:
         num_ids: rows of the embedding table, `Tokeniser.num_ids`; ids are below it.
         embedding_size: of a token.
-        hidden_size: of each direction; there are `2 * hidden_size` features.
+        hidden_size: of each direction; there are `2 * hidden_size + embedding_size` features.
         dropout: rate, on the embeddings and on the features.
         initial_embeddings: float[num_ids, embedding_size] to start from, for example pretrained
             word vectors in the order of the ids; trained on. Without them small random ones. With

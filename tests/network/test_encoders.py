@@ -40,11 +40,10 @@ class Case(NamedTuple):
 
 CASES = {
     "embedding_bag": Case(lambda: embedding_bag(64, 5), BAG, 5),
-    "lstm": Case(lambda: lstm_encoder(TOKENISER.num_ids, 3, 2), TOKENS, 4),
+    "lstm": Case(lambda: lstm_encoder(TOKENISER.num_ids, 3, 2), TOKENS, 7),
     "cnn": Case(lambda: cnn((3, 4)), IMAGES.at[2].set(0), 4),
     "mlp": Case(lambda: mlp((3, 4)), VECTORS.at[2].set(0), 4),
-    "precomputed": Case(lambda: precomputed(dropout=0.4), VECTORS.at[2].set(0), 5),
-    "projected": Case(lambda: precomputed(3, dropout=0.4), VECTORS.at[2].set(0), 3),
+    "precomputed": Case(lambda: precomputed(3, dropout=0.4), VECTORS.at[2].set(0), 3),
 }
 
 
