@@ -21,7 +21,7 @@ import numpy as np
 
 from metal_jax.exhaust._curve_baselines import predict_from_curve
 from metal_jax.exhaust._predictor_inputs import InputMap, Inputs, build_inputs, encode
-from metal_jax.exhaust._predictor_network import LstmNetwork
+from metal_jax.exhaust._predictor_network import LstmNetwork, network_of
 from metal_jax.exhaust._predictor_training import (
     PredictorConfig,
     apply_members,
@@ -133,7 +133,7 @@ def fit_predictor(
     split_key, train_key = jax.random.split(key)
     part = leave_out(len(runs), config.num_members, split_key)
     keys = jax.random.split(train_key, config.num_members)
-    network = LstmNetwork(config.network, inputs.vocabulary.size, len(outputs))
+    network = network_of(config.network, inputs.vocabulary.size, outputs)
     rows = np.stack([trained_on(part, i) for i in range(config.num_members)])
     weights = np.ones(len(outputs), np.float32)
     weights[len(names) :] = config.auxiliary_weight / max(len(outputs) - len(names), 1)
@@ -183,7 +183,7 @@ def predict(predictor: Predictor, runs: Sequence[Run], coverage: float = 0.9) ->
         empty = np.zeros((0, num))
         return Prediction(empty, empty, empty, empty)
     inputs = predictor.inputs
-    network = LstmNetwork(predictor.config.network, inputs.vocabulary.size, len(predictor.targets))
+    network = network_of(predictor.config.network, inputs.vocabulary.size, predictor.targets)
     location, scale = apply_members(predictor.params, network, encode(runs, inputs))
     location, scale = location[..., :num], scale[..., :num]
     anchors = _anchors(runs, names, inputs.epochs_seen, predictor.held_out)

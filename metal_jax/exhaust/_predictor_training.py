@@ -16,6 +16,7 @@ import optax
 
 from metal_jax.exhaust._predictor_inputs import Inputs
 from metal_jax.exhaust._predictor_network import LstmNetwork, NetworkConfig, apply_network
+from metal_jax.exhaust._tokens import PADDING, UNKNOWN
 
 _MAX_GRADIENT = 1.0
 _MIN_LOG_SCALE = -5.0
@@ -34,6 +35,8 @@ class PredictorConfig:
         weight_decay: of AdamW.
         auxiliary_weight: weight of all auxiliary targets together; each target has weight 1.
         ranking_weight: of the pairwise logistic ranking loss beside the absolute error.
+        unknown_rate: share of layers whose kind is hidden in a step, so that the network learns
+            what to make of kinds that it has not met; their sizes stay.
     """
 
     network: NetworkConfig = NetworkConfig()
@@ -44,6 +47,7 @@ class PredictorConfig:
     weight_decay: float = 1e-2
     auxiliary_weight: float = 0.3
     ranking_weight: float = 0.0
+    unknown_rate: float = 0.02
 
     def __post_init__(self) -> None:
         if self.num_members < 2 or self.num_steps < 1 or self.batch_size < 2:
@@ -109,9 +113,11 @@ def train_members(
 
         def step(state, number):
             params, opt_state = state
-            batch_key, dropout_key = jax.random.split(jax.random.fold_in(run_key, number))
+            step_key = jax.random.fold_in(run_key, number)
+            batch_key, dropout_key, unknown_key = jax.random.split(step_key, 3)
             chosen = rows[jax.random.randint(batch_key, (batch_size,), 0, len(rows))]
             batch = jax.tree.map(lambda x: x[chosen], arrays)
+            batch = _hide_kinds(batch, config.unknown_rate, unknown_key)
             grads = jax.grad(loss)(params, batch, values[chosen], dropout_key)
             updates, opt_state = optimiser.update(grads, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), None
@@ -121,6 +127,20 @@ def train_members(
         return params
 
     return jax.vmap(member)(keys, rows)
+
+
+def _hide_kinds(batch: Inputs, rate: float, key: jax.Array) -> Inputs:
+    """Make a share of the layers unknown."""
+
+    def hide(ids: jax.Array, key: jax.Array) -> jax.Array:
+        hidden = jax.random.bernoulli(key, rate, ids.shape) & (ids != PADDING)
+        return jnp.where(hidden, UNKNOWN, ids)
+
+    layer_key, path_key = jax.random.split(key)
+    return batch._replace(
+        ids=hide(jnp.asarray(batch.ids), layer_key),
+        path_ids=hide(jnp.asarray(batch.path_ids), path_key),
+    )
 
 
 def _ranking_loss(
