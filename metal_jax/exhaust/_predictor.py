@@ -190,7 +190,7 @@ def predict(predictor: Predictor, runs: Sequence[Run], coverage: float = 0.9) ->
     anchors = np.where(np.isnan(anchors), predictor.anchor[:num], anchors)
     std = np.asarray(predictor.std[:num])
     middle = anchors + np.asarray(predictor.mean[:num]) + std * location.mean(0)
-    width = std * _error_scale(location, scale)
+    width = std * scale.mean(0)
     quantiles = np.array([_quantile(scores, coverage) for scores in predictor.scores])
     squares = np.array([np.mean(np.square(scores)) for scores in predictor.scores])
     log = np.array([is_log_modelled(name) for name in names])
@@ -258,11 +258,6 @@ def _anchors(
     return found
 
 
-def _error_scale(location: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """How wrong the mean of members may be: their own guess, and how far they disagree."""
-    return np.sqrt(np.mean(scale, 0) ** 2 + np.var(location, 0))
-
-
 def _left_out_scores(
     params: Any,
     network: LstmNetwork,
@@ -270,13 +265,15 @@ def _left_out_scores(
     values: np.ndarray,
     part: np.ndarray,
 ) -> tuple[tuple[float, ...], ...]:
-    """|error| / scale of the member that did not see the run; the disagreement is all members'."""
+    """|error| / scale, both of the member that did not see the run.
+
+    How far the members disagree is no part of the scale: the others have seen the run and agree on
+    its value, so that their distance to the one that has not would be the very error judged.
+    """
     location, scale = apply_members(params, network, arrays)
-    location, scale = location[..., : values.shape[1]], scale[..., : values.shape[1]]
     runs = np.arange(len(part))
-    error = np.abs(location[part, runs] - values)
-    width = np.sqrt(scale[part, runs] ** 2 + np.var(location, 0))
-    scores = error / width
+    own, width = (x[part, runs, : values.shape[1]] for x in (location, scale))
+    scores = np.abs(own - values) / width
     return tuple(tuple(np.sort(column[np.isfinite(column)]).tolist()) for column in scores.T)
 
 
