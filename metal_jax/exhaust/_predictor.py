@@ -33,6 +33,8 @@ from metal_jax.exhaust._records import Run
 from metal_jax.exhaust._targets import is_log_modelled, targets
 
 _NUM_POINTS = 5
+_SHARPNESS = 8
+_LEAST_ERROR = 1e-6
 
 
 class Predictor(NamedTuple):
@@ -48,7 +50,9 @@ class Predictor(NamedTuple):
         mean: o numbers; targets are standardised, after the logarithm where `is_log_modelled`.
         std: o numbers.
         anchor: o numbers, the mean last value seen, for runs that have none.
+        member_weights: t tuples of m numbers that sum to one, how much each member counts.
         scores: t sorted tuples: |error| / predicted scale of the training runs left out.
+        score_weights: t tuples: of each of them, the weight of the member that left the run out.
     """
 
     params: Any
@@ -60,7 +64,9 @@ class Predictor(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     anchor: tuple[float, ...]
+    member_weights: tuple[tuple[float, ...], ...]
     scores: tuple[tuple[float, ...], ...]
+    score_weights: tuple[tuple[float, ...], ...]
 
 
 class Prediction(NamedTuple):
@@ -146,7 +152,7 @@ def fit_predictor(
         network=network,
         config=config,
     )
-    scores = _left_out_scores(params, network, arrays, standardised[:, : len(names)], part)
+    judged = _judge_members(params, network, arrays, standardised[:, : len(names)], part, config)
     return Predictor(
         params,
         config,
@@ -157,7 +163,7 @@ def fit_predictor(
         tuple(mean.tolist()),
         tuple(std.tolist()),
         tuple(default.tolist()),
-        scores,
+        *judged,
     )
 
 
@@ -185,14 +191,16 @@ def predict(predictor: Predictor, runs: Sequence[Run], coverage: float = 0.9) ->
     inputs = predictor.inputs
     network = network_of(predictor.config.network, inputs.vocabulary.size, predictor.targets)
     location, scale = apply_members(predictor.params, network, encode(runs, inputs))
-    location, scale = location[..., :num], scale[..., :num]
+    weights = np.array(predictor.member_weights).T[:, None]
+    location, scale = (np.sum(weights * x[..., :num], 0) for x in (location, scale))
     anchors = _anchors(runs, names, inputs.epochs_seen, predictor.held_out)
     anchors = np.where(np.isnan(anchors), predictor.anchor[:num], anchors)
     std = np.asarray(predictor.std[:num])
-    middle = anchors + np.asarray(predictor.mean[:num]) + std * location.mean(0)
-    width = std * scale.mean(0)
-    quantiles = np.array([_quantile(scores, coverage) for scores in predictor.scores])
-    squares = np.array([np.mean(np.square(scores)) for scores in predictor.scores])
+    middle = anchors + np.asarray(predictor.mean[:num]) + std * location
+    width = std * scale
+    scored = list(zip(predictor.scores, predictor.score_weights, strict=True))
+    quantiles = np.array([_quantile(*each, coverage) for each in scored])
+    squares = np.array([np.average(np.square(scores), weights=w) for scores, w in scored])
     log = np.array([is_log_modelled(name) for name in names])
 
     def natural(x: np.ndarray) -> np.ndarray:
@@ -258,26 +266,54 @@ def _anchors(
     return found
 
 
-def _left_out_scores(
+def _judge_members(
     params: Any,
     network: LstmNetwork,
     arrays: Inputs,
     values: np.ndarray,
     part: np.ndarray,
-) -> tuple[tuple[float, ...], ...]:
-    """|error| / scale, both of the member that did not see the run.
+    config: PredictorConfig,
+) -> tuple[tuple[tuple[float, ...], ...], ...]:
+    """Weights of the members, scores and their weights, from the runs that each left out.
 
-    How far the members disagree is no part of the scale: the others have seen the run and agree on
-    its value, so that their distance to the one that has not would be the very error judged.
+    A score is |error| / scale, both of the member that did not see the run. How far the members
+    disagree is no part of the scale: the others have seen the run and agree on its value, so that
+    their distance to the one that has not would be the very error judged.
     """
     location, scale = apply_members(params, network, arrays)
     runs = np.arange(len(part))
     own, width = (x[part, runs, : values.shape[1]] for x in (location, scale))
-    scores = np.abs(own - values) / width
-    return tuple(tuple(np.sort(column[np.isfinite(column)]).tolist()) for column in scores.T)
+    error = np.abs(own - values)
+    member_weights, scores, score_weights = [], [], []
+    for column, widths in zip(error.T, width.T, strict=True):
+        known = np.isfinite(column)
+        weights = _member_weights(column[known], part[known], config.member_rate)
+        found = column[known] / widths[known]
+        order = np.argsort(found)
+        member_weights.append(tuple(weights.tolist()))
+        scores.append(tuple(found[order].tolist()))
+        score_weights.append(tuple(weights[part[known]][order].tolist()))
+    return tuple(member_weights), tuple(scores), tuple(score_weights)
 
 
-def _quantile(scores: Sequence[float], coverage: float) -> float:
-    """The finite-sample quantile of split conformal prediction; the largest score at most."""
-    place = int(np.ceil(coverage * (len(scores) + 1))) - 1
+def _member_weights(error: np.ndarray, part: np.ndarray, member_rate: np.ndarray) -> np.ndarray:
+    """float[m] in proportion to a power of 1 / mean error of all members of the same rate."""
+    rate = member_rate[part]
+    judged = np.bincount(rate, minlength=member_rate.max() + 1)
+    total = np.bincount(rate, error, minlength=len(judged))
+    # A rate that nothing is known of counts as one of middling error.
+    mean = np.where(judged > 0, total / np.maximum(judged, 1), error.mean())
+    weights = (np.maximum(mean, _LEAST_ERROR) ** -_SHARPNESS)[member_rate]
+    return weights / weights.sum()
+
+
+def _quantile(scores: Sequence[float], weights: Sequence[float], coverage: float) -> float:
+    """The finite-sample quantile of split conformal prediction; the largest score at most.
+
+    Weighted as in Barber et al. 2023 (Conformal prediction beyond exchangeability, section 3), the
+    judged run counting like an average one.
+    """
+    reached = np.cumsum(weights)
+    reached /= reached[-1] * (1 + 1 / len(scores))
+    place = int(np.searchsorted(reached, coverage - 1e-12))
     return scores[min(place, len(scores) - 1)]

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from metal_jax._core.recurrent import lstm
 from metal_jax.exhaust._predictor_inputs import Inputs
@@ -33,13 +34,11 @@ class NetworkConfig:
         hidden_size: of each direction of the LSTM.
         embedding_size: of a layer.
         head_size: of the dense layer before the outputs.
-        dropout: rate, before and after that layer.
     """
 
     hidden_size: int = 32
     embedding_size: int = 32
     head_size: int = 64
-    dropout: float = 0.1
 
 
 def network_of(config: NetworkConfig, num_kinds: int, names: Sequence[str]) -> LstmNetwork:
@@ -48,12 +47,19 @@ def network_of(config: NetworkConfig, num_kinds: int, names: Sequence[str]) -> L
 
 
 def apply_network(
-    network: LstmNetwork, params: Any, inputs: Inputs, dropout_key: jax.Array | None = None
+    network: LstmNetwork,
+    params: Any,
+    inputs: Inputs,
+    dropout: ArrayLike = 0.0,
+    key: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Location and log scale, float[b, o] each; with dropout where a key is given."""
-    if dropout_key is None:
+    """Location and log scale, float[b, o] each; with dropout at a traced rate where a key is given.
+
+    The rate is an argument, so that members with different rates are one program.
+    """
+    if key is None:
         return cast(Any, network.apply(params, inputs))
-    return cast(Any, network.apply(params, inputs, train=True, rngs={"dropout": dropout_key}))
+    return cast(Any, network.apply(params, inputs, dropout, rngs={"dropout": key}))
 
 
 class LstmNetwork(nn.Module):
@@ -75,7 +81,9 @@ class LstmNetwork(nn.Module):
     timed: tuple[bool, ...]
 
     @nn.compact
-    def __call__(self, inputs: Inputs, train: bool = False) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, inputs: Inputs, dropout: ArrayLike | None = None
+    ) -> tuple[jax.Array, jax.Array]:
         """Location and log scale, float[b, o] each, of the standardised targets."""
         config = self.config
         embed = nn.Embed(
@@ -95,7 +103,7 @@ class LstmNetwork(nn.Module):
             result += self._read_curves(inputs)
         whole = read("layers", inputs.ids, inputs.values)
         if not inputs.path_ids.shape[1]:
-            return self._head("head", [whole, *result], train)
+            return self._head("head", [whole, *result], dropout)
         num, num_paths, length = inputs.path_ids.shape
         ids = inputs.path_ids.reshape(num * num_paths, length)
         values = inputs.path_values.reshape(*ids.shape, -1)
@@ -107,18 +115,25 @@ class LstmNetwork(nn.Module):
             jnp.sum(there, 1).astype(states.dtype),
         ]
         # An operation that the result does not depend on costs time and changes nothing else.
-        of_time = self._head("head_of_times", [whole, *result], train)
-        of_result = self._head("head", result, train)
+        of_time = self._head("head_of_times", [whole, *result], dropout)
+        of_result = self._head("head", result, dropout)
         timed = np.array(self.timed)
         location, log_scale = (
             jnp.where(timed, x, y) for x, y in zip(of_time, of_result, strict=True)
         )
         return location, log_scale
 
-    def _head(self, name: str, parts: list[jax.Array], train: bool) -> tuple[jax.Array, jax.Array]:
-        dropout = nn.Dropout(self.config.dropout, deterministic=not train)
-        x = dropout(jnp.concatenate(parts, -1))
-        x = dropout(nn.gelu(nn.Dense(self.config.head_size, name=name)(x)))
+    def _head(
+        self, name: str, parts: list[jax.Array], dropout: ArrayLike | None
+    ) -> tuple[jax.Array, jax.Array]:
+        def drop(x: jax.Array) -> jax.Array:
+            if dropout is None:
+                return x
+            kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - dropout, x.shape)
+            return jnp.where(kept, x / (1 - dropout), 0)
+
+        x = drop(jnp.concatenate(parts, -1))
+        x = drop(nn.gelu(nn.Dense(self.config.head_size, name=name)(x)))
         location = nn.Dense(len(self.timed), name=f"{name}_location")(x)
         # How wrong the location is must not bend what it learns from.
         x = jax.lax.stop_gradient(x)

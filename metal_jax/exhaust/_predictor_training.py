@@ -33,6 +33,9 @@ class PredictorConfig:
         batch_size: runs in a step.
         learning_rate: the highest of a cosine schedule with a warm-up of a twentieth.
         weight_decay: of AdamW.
+        dropout: rates, before and after the last hidden layer, that the members take in turn. Logs
+            with little noise want none and noisy ones much: how well each rate predicts the runs
+            that its members left out decides how much they count, target by target.
         auxiliary_weight: weight of all auxiliary targets together; each target has weight 1.
         ranking_weight: of the pairwise logistic ranking loss beside the absolute error.
         unknown_rate: share of layers whose kind is hidden in a step, so that the network learns
@@ -44,7 +47,8 @@ class PredictorConfig:
     num_steps: int = 1200
     batch_size: int = 64
     learning_rate: float = 5e-3
-    weight_decay: float = 1e-2
+    weight_decay: float = 0.3
+    dropout: tuple[float, ...] = (0.05, 0.3)
     auxiliary_weight: float = 0.3
     ranking_weight: float = 0.0
     unknown_rate: float = 0.02
@@ -55,6 +59,18 @@ class PredictorConfig:
                 f"got {self.num_members} members, {self.num_steps} steps and batches of "
                 f"{self.batch_size}, expected at least 2, 1 and 2"
             )
+        object.__setattr__(self, "dropout", tuple(self.dropout))
+        if not 1 <= len(self.dropout) <= self.num_members:
+            raise ValueError(
+                f"dropout: got {len(self.dropout)} rates, expected 1 to {self.num_members}"
+            )
+        if not all(0 <= rate < 1 for rate in self.dropout):
+            raise ValueError(f"dropout: got {self.dropout}, expected rates from 0 up to 1")
+
+    @property
+    def member_rate(self) -> np.ndarray:
+        """int[m], which of the rates each member takes."""
+        return np.arange(self.num_members) % len(self.dropout)
 
 
 def leave_out(num: int, num_members: int, key: jax.Array) -> np.ndarray:
@@ -93,8 +109,8 @@ def train_members(
     )
     batch_size = min(config.batch_size, rows.shape[1])
 
-    def loss(params, batch, values, key):
-        location, log_scale = apply_network(network, params, batch, key)
+    def loss(params, batch, values, dropout, key):
+        location, log_scale = apply_network(network, params, batch, dropout, key)
         known = ~jnp.isnan(values)
         values = jnp.where(known, values, 0)
         share = jnp.where(known, weights, 0) / len(values)
@@ -107,7 +123,7 @@ def train_members(
             total += config.ranking_weight * _ranking_loss(location, values, known, weights)
         return total
 
-    def member(key: jax.Array, rows: jax.Array):
+    def member(key: jax.Array, rows: jax.Array, dropout: jax.Array):
         init_key, run_key = jax.random.split(key)
         params = network.init(init_key, jax.tree.map(lambda x: x[:1], arrays))
 
@@ -118,7 +134,7 @@ def train_members(
             chosen = rows[jax.random.randint(batch_key, (batch_size,), 0, len(rows))]
             batch = jax.tree.map(lambda x: x[chosen], arrays)
             batch = _hide_kinds(batch, config.unknown_rate, unknown_key)
-            grads = jax.grad(loss)(params, batch, values[chosen], dropout_key)
+            grads = jax.grad(loss)(params, batch, values[chosen], dropout, dropout_key)
             updates, opt_state = optimiser.update(grads, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), None
 
@@ -126,7 +142,8 @@ def train_members(
         (params, _), _ = jax.lax.scan(step, state, jnp.arange(config.num_steps))
         return params
 
-    return jax.vmap(member)(keys, rows)
+    rates = jnp.asarray(np.array(config.dropout)[config.member_rate], jnp.float32)
+    return jax.vmap(member)(keys, rows, rates)
 
 
 def _hide_kinds(batch: Inputs, rate: float, key: jax.Array) -> Inputs:

@@ -24,7 +24,7 @@ from metal_jax.exhaust import (
     save_predictor,
     targets,
 )
-from metal_jax.exhaust._predictor import _auxiliary_targets
+from metal_jax.exhaust._predictor import _auxiliary_targets, _member_weights, _quantile
 from metal_jax.exhaust._predictor_inputs import build_inputs, encode, serialise
 from metal_jax.exhaust._predictor_network import apply_network, network_of
 from metal_jax.exhaust._predictor_training import (
@@ -39,11 +39,12 @@ from metal_jax.exhaust._predictor_training import (
 NUM, NUM_EPOCHS, SEEN = 60, 5, 2
 NAMES = ("validation/accuracy", "seconds")
 CONFIG = PredictorConfig(
-    NetworkConfig(hidden_size=8, embedding_size=8, head_size=16, dropout=0.0),
+    NetworkConfig(hidden_size=8, embedding_size=8, head_size=16),
     num_members=3,
     num_steps=300,
     batch_size=32,
     learning_rate=1e-2,
+    dropout=(0.0, 0.1),
 )
 FEW_STEPS = dataclasses.replace(CONFIG, num_steps=10)
 
@@ -303,8 +304,8 @@ def test_a_loaded_predictor_predicts_the_same(predictor, predictor_of_curves, tm
 
     broken("{", "predictor.json: ")
     broken("[]", "schema 2")
-    broken(json.dumps(record | {"schema": 2}), "schema 2")
-    broken(json.dumps({"schema": 1}), "predictor.json: KeyError")
+    broken(json.dumps(record | {"schema": 1}), "schema 2")
+    broken(json.dumps({"schema": 2}), "predictor.json: KeyError")
     broken(json.dumps(record | {"config": {"depth": 3}}), "predictor.json: ")
     broken(json.dumps(record | {"targets": record["targets"][:1]}), "saved float32")
     vocabulary = record["inputs"]["vocabulary"] | {"sizes": ["width"]}
@@ -517,3 +518,28 @@ def test_a_predictor_of_cells_is_loaded(tmp_path):
     fitted = fit_predictor(runs, ["test/accuracy"], key=jax.random.key(0), config=config)
     save_predictor(tmp_path, fitted)
     assert_same(predict(load_predictor(tmp_path), runs), predict(fitted, runs))
+
+
+def test_members_of_the_better_rate_count_more():
+    """Rates are judged target by target on the runs that their members left out."""
+    part = np.array([0, 1, 2, 3] * 5)
+    error = np.where(part % 2 == 0, 1.0, 2.0)
+    member_rate = np.array([0, 1, 0, 1])
+    weights = _member_weights(error, part, member_rate)
+    np.testing.assert_allclose(weights.sum(), 1)
+    np.testing.assert_allclose(weights[0] / weights[1], 2.0**8)
+    assert weights[0] == weights[2]
+    # Nothing known of the second rate: all count the same.
+    np.testing.assert_allclose(_member_weights(np.ones(5), np.zeros(5, int), member_rate), 0.25)
+    assert _member_weights(np.zeros(20), part, member_rate).tolist() == [0.25] * 4
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.9, 0.99])
+def test_equal_weights_give_the_quantile_of_split_conformal_prediction(coverage):
+    scores = np.sort(np.random.default_rng(0).exponential(size=37))
+    place = min(int(np.ceil(coverage * 38)), 37) - 1
+    assert _quantile(scores, np.full(37, 0.3), coverage) == scores[place]
+    # What has no weight does not count.
+    doubled, weights = np.repeat(scores, 2), np.tile([1.0, 0.0], 37)
+    found = _quantile(doubled, weights, coverage)
+    assert scores[max(place - 1, 0)] <= found <= scores[place]
