@@ -35,6 +35,7 @@ from metal_jax.exhaust._targets import is_log_modelled, targets
 _NUM_POINTS = 5
 _SHARPNESS = 8
 _LEAST_ERROR = 1e-6
+_LEAST_LEFT = 0.25
 
 
 class Predictor(NamedTuple):
@@ -192,15 +193,20 @@ def predict(predictor: Predictor, runs: Sequence[Run], coverage: float = 0.9) ->
     network = network_of(predictor.config.network, inputs.vocabulary.size, predictor.targets)
     location, scale = apply_members(predictor.params, network, encode(runs, inputs))
     weights = np.array(predictor.member_weights).T[:, None]
-    location, scale = (np.sum(weights * x[..., :num], 0) for x in (location, scale))
+    location, scale = location[..., :num], scale[..., :num]
+    spread = np.sum(weights * (location - np.sum(weights * location, 0)) ** 2, 0)
+    location, scale = (np.sum(weights * x, 0) for x in (location, scale))
     anchors = _anchors(runs, names, inputs.epochs_seen, predictor.held_out)
     anchors = np.where(np.isnan(anchors), predictor.anchor[:num], anchors)
     std = np.asarray(predictor.std[:num])
     middle = anchors + np.asarray(predictor.mean[:num]) + std * location
-    width = std * scale
     scored = list(zip(predictor.scores, predictor.score_weights, strict=True))
     quantiles = np.array([_quantile(*each, coverage) for each in scored])
     squares = np.array([np.average(np.square(scores), weights=w) for scores, w in scored])
+    # The scores are errors of single members, whose mean is better: its squared error is theirs
+    # less their spread (Krogh and Vedelsby 1995, equation 6), here by the error they expect.
+    left = 1 - spread / np.maximum(squares * scale**2, _LEAST_ERROR)
+    width = std * scale * np.sqrt(np.maximum(left, _LEAST_LEFT))
     log = np.array([is_log_modelled(name) for name in names])
 
     def natural(x: np.ndarray) -> np.ndarray:
