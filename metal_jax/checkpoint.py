@@ -1,52 +1,67 @@
-"""Saving and loading parameters; the only file that imports Orbax.
+"""Saving and loading parameters and trainings; the only file that imports Orbax.
 
 Any pytree of arrays goes in: a label model's `params`, a network's `params`, optimiser states,
-typed PRNG keys. What is static (the task tree, the columns, a config) is the caller's to keep, for
-example with `task_tree.write_json`.
+typed PRNG keys. What is static (the task tree, the vocabulary, a config) travels beside it as
+`metadata`, plain JSON.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
+import math
 import os
 import shutil
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 Tree = TypeVar("Tree")
 
+_IDENTITY = "training.json"
 
-def save(path: str | os.PathLike[str], params: Any, *, overwrite: bool = False) -> None:
+
+def save(
+    path: str | os.PathLike[str],
+    params: Any,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
     """Write a pytree of arrays to a folder; readers never see half of it.
 
     Args:
         path: the folder to make.
         params: a pytree of arrays, NamedTuples included.
+        metadata: plain JSON that `load_metadata` gives back.
         overwrite: replace what is there, once the new checkpoint is complete.
 
     Raises:
-        ValueError: the folder exists and `overwrite` is off.
+        ValueError: the folder exists and `overwrite` is off, or the metadata is not plain JSON.
     """
     target = Path(path).absolute()
     if target.exists() and not overwrite:
         raise ValueError(f"{target} exists; pass overwrite=True to replace it")
-    fresh = target.with_name(target.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    ocp.save(str(fresh), params)
+    record = _plain("metadata", dict(metadata or {}))
+    fresh, old = _beside(target, ".new"), _beside(target, ".old")
     if target.exists():
-        old = target.with_name(target.name + ".old")
         shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(fresh, ignore_errors=True)
+    ocp.save(str(fresh), params, custom_metadata=record)
+    if target.exists():
         target.rename(old)
-        fresh.rename(target)
-        shutil.rmtree(old)
-    else:
-        fresh.rename(target)
+    fresh.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def load(path: str | os.PathLike[str], like: Tree) -> Tree:
-    """Read what `save` wrote.
+    """Read the pytree that `save` wrote.
 
     Args:
         path: the folder.
@@ -62,25 +77,245 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
     Example:
         >>> import tempfile, jax.numpy as jnp
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save(folder + "/params", {"w": jnp.arange(3.0)})
+        ...     save(folder + "/params", {"w": jnp.arange(3.0)}, {"classes": ["a", "b"]})
+        ...     load_metadata(folder + "/params")
         ...     load(folder + "/params", {"w": jnp.zeros(3)})["w"].tolist()
+        {'classes': ['a', 'b']}
         [0.0, 1.0, 2.0]
     """
-    source = Path(path).absolute()
-    if not source.is_dir():
-        raise ValueError(f"{source}: no checkpoint there")
+    source = _existing(path)
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like
     )
-    saved, wanted = _shapes(ocp.metadata(str(source)).metadata), _shapes(like)
+    difference = _difference(_shapes(ocp.metadata(str(source)).metadata), _shapes(like))
+    if difference:
+        raise ValueError(f"{source}: {difference}")
+    return ocp.load(str(source), abstract)
+
+
+def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the metadata that `save` wrote beside the pytree.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        The metadata; empty where none was given.
+
+    Raises:
+        ValueError: no checkpoint there.
+    """
+    found: Any = ocp.metadata(str(_existing(path))).custom_metadata
+    return found or {}
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """Where and how often a training is saved.
+
+    Attributes:
+        folder: made if it is not there; of one training.
+        every: evaluations from one checkpoint to the next; there is one at the end too.
+        keep_last: the newest checkpoints to keep; 2 or more survive damage to the newest one.
+        keep_best: those of the best watched score to keep beside them.
+        metadata: plain JSON that travels with the checkpoints, e.g. the vocabulary, and must be
+            the same when the training goes on.
+    """
+
+    folder: str | os.PathLike[str]
+    every: int = 1
+    keep_last: int = 2
+    keep_best: int = 1
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        for name, least in (("every", 1), ("keep_last", 1), ("keep_best", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected at least {least}")
+
+
+class TrainingCheckpoints:
+    """The checkpoints of one training: saved in the background, the last and the best kept.
+
+    A checkpoint holds a checksum of every array: one that was cut short or damaged is not loaded,
+    the one before it is. What tells a training from others is in `training.json` beside them. One
+    process at a time, on one host.
+
+    Args:
+        config: where and how often.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     checkpoints = TrainingCheckpoints(CheckpointConfig(folder))
+        ...     print(checkpoints.restore({"seed": 1}))
+        ...     checkpoints.save(10, {"w": np.arange(3)}, {"note": "ten"}, cost=0.5)
+        ...     checkpoints.close()
+        ...     arrays, record = TrainingCheckpoints(CheckpointConfig(folder)).restore({"seed": 1})
+        ...     arrays["w"].tolist(), record
+        None
+        ([0, 1, 2], {'note': 'ten'})
+    """
+
+    def __init__(self, config: CheckpointConfig):
+        """Look at what is in the folder."""
+        self.every = config.every
+        self._config = config
+        self._folder = Path(config.folder).absolute()
+        self._metadata = _plain("metadata", dict(config.metadata))
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._costs: dict[int, float] = {}
+        policies: Any = ocp.training.save_decision_policies
+        self._checkpointer = ocp.training.Checkpointer(
+            str(self._folder),
+            save_decision_policy=policies.FixedIntervalPolicy(1),
+            preservation_policy=self,
+            cleanup_tmp_directories=True,
+        )
+        for checkpoint in self._checkpointer.checkpoints:
+            # A damaged one has no cost, and is not kept for being best.
+            with contextlib.suppress(Exception):
+                self._costs[checkpoint.step] = self._beside(checkpoint.step)["cost"]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Which checkpoints to keep; called by Orbax, whose policy this object is."""
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        best = sorted((step for step in steps if step in self._costs), key=self._costs.__getitem__)
+        kept = {*steps[-self._config.keep_last :], *best[: self._config.keep_best]}
+        return [step in kept for step in steps]
+
+    def restore(
+        self, identity: Mapping[str, Any]
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """The newest checkpoint that is whole.
+
+        Args:
+            identity: plain JSON; beside the metadata, what must be as it was.
+
+        Returns:
+            Arrays by name, and the record; None if nothing was saved yet.
+
+        Raises:
+            ValueError: the checkpoints are of another training (names what differs), or none of
+                them can be read.
+        """
+        file = self._folder / _IDENTITY
+        given = _plain("identity", {**identity, "metadata": self._metadata})
+        steps = [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
+        if not steps:
+            fresh = file.with_suffix(".new")
+            fresh.write_text(json.dumps(given))
+            fresh.replace(file)
+            return None
+        try:
+            saved = json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{file}: the checkpoints beside it cannot be used: {error}") from None
+        difference = _difference(_flat(saved), _flat(given))
+        if difference:
+            raise ValueError(
+                f"{self._folder}: the checkpoints are of another training: {difference}; choose "
+                "another folder, or remove this one to start anew"
+            )
+        reasons = []
+        for step in reversed(steps):
+            try:
+                return self._read(step)
+            except Exception as error:  # damaged files show as errors of every kind
+                reasons.append(f"step {step}: {type(error).__name__}: {error!s:.200}")
+        raise ValueError(f"{self._folder}: no checkpoint can be read: {'; '.join(reasons)}")
+
+    def _read(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        saved = self._beside(step)
+        arrays: Any = self._checkpointer.load(step)
+        found = {name: _checksum(x) for name, x in arrays.items()}
+        difference = _difference(saved["checksums"], found)
+        if difference:
+            raise ValueError(f"damaged: {difference}")
+        return arrays, saved["record"]
+
+    def _beside(self, step: int) -> dict[str, Any]:
+        """What a checkpoint holds beside the arrays."""
+        saved: Any = self._checkpointer.metadata(step).custom_metadata
+        if not saved:
+            raise ValueError("the record is missing")
+        return saved
+
+    def save(
+        self, step: int, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any], cost: float
+    ) -> None:
+        """Save in the background; waits for the save before this one.
+
+        Args:
+            step: steps taken.
+            arrays: host arrays by name, which nobody changes.
+            record: plain JSON.
+            cost: the lower, the better; NaN is the worst.
+
+        Raises:
+            ValueError: the record is not plain JSON.
+        """
+        self._costs[step] = cost if math.isfinite(cost) else float(np.finfo(np.float64).max)
+        beside: Any = {
+            "record": _plain("record", dict(record)),
+            "cost": self._costs[step],
+            "checksums": {name: _checksum(x) for name, x in arrays.items()},
+        }
+        # Overwriting, since a damaged checkpoint of this step may be there.
+        self._checkpointer.save_async(step, dict(arrays), overwrite=True, custom_metadata=beside)
+
+    def close(self) -> None:
+        """Wait until everything is saved; a second call does nothing."""
+        self._checkpointer.close()
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    target = Path(path).absolute()
+    # A crash between the two renames of `save` leaves the old folder beside the new one.
+    source = target if target.is_dir() else _beside(target, ".old")
+    if not source.is_dir():
+        raise ValueError(f"{target}: no checkpoint there")
+    return source
+
+
+def _beside(target: Path, suffix: str) -> Path:
+    return target.with_name(target.name + suffix)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """The value as JSON gives it back: tuples as lists, keys as text."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{name}: expected plain JSON: {error}") from error
+
+
+def _checksum(array: np.ndarray) -> str:
+    return f"{array.dtype}{list(array.shape)} crc32 {zlib.crc32(array.tobytes()):08x}"
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Path -> value of each leaf of a JSON value; nothing for what is empty."""
+    if not isinstance(value, dict | list):
+        return {name: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    flat = {}
+    for key, entry in items:
+        flat |= _flat(entry, f"{name}.{key}" if name else str(key))
+    return flat
+
+
+def _difference(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """The first name whose values differ, and how; empty if there is none."""
     for name in sorted(wanted.keys() | saved.keys()):
         if wanted.get(name) != saved.get(name):
-            raise ValueError(
-                f"{source}: {name}: saved {saved.get(name, 'nothing')}, "
+            return (
+                f"{name}: saved {saved.get(name, 'nothing')}, "
                 f"expected {wanted.get(name, 'nothing')}"
             )
-    return ocp.load(str(source), abstract)
+    return ""
 
 
 def _shapes(tree: Any) -> dict[str, str]:

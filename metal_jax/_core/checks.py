@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -38,3 +40,20 @@ def check_positive(settings: Any, *names: str) -> None:
         value = getattr(settings, name)
         if not np.all(np.asarray(value) > 0):
             raise ValueError(f"{name}: got {value}, expected a positive number")
+
+
+def check_texts(name: str, texts: Sequence[str]) -> None:
+    """Raise unless `texts` is a sequence of strings; one string is a sequence of letters."""
+    if isinstance(texts, str):
+        raise ValueError(f"{name}: got one string, expected a sequence of strings")
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"{name}: item {i} is {type(text).__name__}, expected a string")
+
+
+def leaf_types(tree: Any) -> dict[str, str]:
+    """Name of each leaf of a pytree -> its dtype and shape, to name how trees differ."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): f"{x.dtype}{list(x.shape)}"
+        for path, x in jax.tree.leaves_with_path(tree)
+    }

@@ -21,3 +21,12 @@ def masked_logsumexp(x: jax.Array, mask: ArrayLike) -> jax.Array:
     total = jnp.sum(jnp.where(mask, jnp.exp(x - peak), 0), axis=-1)
     empty = total == 0
     return jnp.where(empty, -jnp.inf, jnp.log(jnp.where(empty, 1, total)) + peak[..., 0])
+
+
+def masked_softmax(x: jax.Array, mask: ArrayLike) -> jax.Array:
+    """Softmax over the last axis where `mask` holds, 0 elsewhere and everywhere in an empty row."""
+    peak = jnp.max(jnp.where(mask, x, -jnp.inf), axis=-1, keepdims=True)
+    peak = jax.lax.stop_gradient(jnp.where(jnp.isfinite(peak), peak, 0))
+    terms = jnp.where(mask, jnp.exp(jnp.where(mask, x - peak, 0)), 0)
+    total = jnp.sum(terms, axis=-1, keepdims=True)
+    return terms / jnp.where(total == 0, 1, total)

@@ -5,14 +5,18 @@ matrix product over all steps), the gates' derivatives are computed for all step
 gradient of the recurrent weights is one product after the backward scan. Sigmoids are written by
 tanh, so that the four gates are one elementwise call without concatenations.
 
-Legend: l steps, b items, h hidden units.
+Legend: l steps, b items, h hidden units, w input features, d LSTMs of equal size, for example one
+for each direction.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 # Rows are the gates: input, forget, output, candidate. sigmoid(z) = tanh(z / 2) / 2 + 1 / 2.
 _SCALE = np.array([[0.5], [0.5], [0.5], [1.0]])
@@ -97,3 +101,70 @@ def _backward(saved, cotangent: jax.Array):
 
 
 lstm.defvjp(_forward, _backward)
+
+
+class LstmWeights(NamedTuple):
+    """Weights of d LSTMs; gates in the order input, forget, output, candidate.
+
+    Attributes:
+        input: float[d, w, 4 h].
+        recurrent: float[d, h, 4 h].
+        bias: float[d, 4 h].
+    """
+
+    input: jax.Array
+    recurrent: jax.Array
+    bias: jax.Array
+
+
+def forget_gate_open(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = float) -> jax.Array:
+    """Initial bias float[..., 4 h]: 1 for the forget gate, else 0 (Jozefowicz et al. 2015).
+
+    Args:
+        key: not used; the signature is that of an initialiser.
+        shape: of the bias.
+        dtype: of the bias.
+
+    Returns:
+        The bias.
+    """
+    size = shape[-1] // 4
+    return jnp.zeros(shape, dtype).at[..., size : 2 * size].set(1)
+
+
+def lstm_layer(inputs: jax.Array, mask: jax.Array, weights: LstmWeights) -> jax.Array:
+    """Hidden states of d LSTMs, each over its own sequences.
+
+    Args:
+        inputs: float[d, b, l, w].
+        mask: bool[d, b, l], False at padding; see `lstm`.
+        weights: of the d LSTMs.
+
+    Returns:
+        float[d, b, l, h].
+    """
+    projected = jnp.einsum("dblw,dwz->dlbz", inputs, weights.input)
+    projected += weights.bias[:, None, None]
+    states = jax.vmap(lstm)(projected, weights.recurrent, jnp.swapaxes(mask, 1, 2))
+    return jnp.swapaxes(states, 1, 2)
+
+
+def bidirectional_lstm(inputs: jax.Array, mask: jax.Array, weights: LstmWeights) -> jax.Array:
+    """Hidden states of one LSTM from the first step on and one from the last step back.
+
+    A state is kept through padding, at whichever end it lies, so what each step has read depends on
+    the steps of the mask alone (Graves and Schmidhuber 2005).
+
+    Args:
+        inputs: float[b, l, w].
+        mask: bool[b, l], False at padding.
+        weights: of two LSTMs, forward and backward.
+
+    Returns:
+        float[2, b, l, h]; at a step, the first has read the steps up to it, the second those from
+        it on. The final states are the last step's of the first and the first step's of the second.
+    """
+    turned = lstm_layer(
+        jnp.stack([inputs, inputs[:, ::-1]]), jnp.stack([mask, mask[:, ::-1]]), weights
+    )
+    return jnp.stack([turned[0], turned[1, :, ::-1]])

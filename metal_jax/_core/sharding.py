@@ -1,22 +1,32 @@
-"""Spreading items over devices."""
+"""Spreading items and replicas over devices."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, Mesh, PartitionSpec
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 DATA_AXIS = "data"
+REPLICA_AXIS = "replica"
 
 
 def data_mesh(num_devices: int | None = None) -> Mesh:
     """A mesh of the first `num_devices` devices (all by default) along one axis, "data"."""
+    return _line(DATA_AXIS, num_devices)
+
+
+def replica_mesh(num_devices: int | None = None) -> Mesh:
+    """A mesh of the first `num_devices` devices (all by default) along one axis, "replica"."""
+    return _line(REPLICA_AXIS, num_devices)
+
+
+def _line(axis: str, num_devices: int | None) -> Mesh:
     devices = jax.devices()[:num_devices]
-    return jax.make_mesh(
-        (len(devices),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices
-    )
+    return jax.make_mesh((len(devices),), (axis,), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def sum_over_data(
@@ -35,3 +45,147 @@ def sum_over_data(
         out_specs=PartitionSpec(),
         check_vma=False,
     )(items)
+
+
+def training_mesh(mesh: Mesh | None) -> Mesh | None:
+    """The mesh with axes that the compiler partitions, after a check of their names.
+
+    Args:
+        mesh: axes "replica", "data", or both in any order.
+
+    Returns:
+        The same devices and names; None for None.
+
+    Raises:
+        ValueError: another axis.
+    """
+    if mesh is None:
+        return None
+    for name in mesh.axis_names:
+        if name not in (REPLICA_AXIS, DATA_AXIS):
+            raise ValueError(f"mesh: got axis {name!r}, expected {REPLICA_AXIS!r} or {DATA_AXIS!r}")
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+
+
+def axis_size(mesh: Mesh | None, axis: str) -> int:
+    """Devices along an axis; 1 where there is no such axis."""
+    return 1 if mesh is None else mesh.shape.get(axis, 1)
+
+
+def over_replicas(
+    function: Callable[..., Any], in_axes: tuple[Any, ...], mesh: Mesh | None
+) -> Callable[..., Any]:
+    """`function` for every replica: mapped, and spread over the mesh's "replica" axis, if any.
+
+    Args:
+        function: of one replica; may use `split_items` inside.
+        in_axes: for each argument 0, or None where shared, or a pytree of them.
+        mesh: from `training_mesh`.
+
+    Returns:
+        A function whose results all have a leading axis of replicas.
+    """
+    mapped = jax.vmap(function, in_axes=in_axes)
+    if mesh is None or REPLICA_AXIS not in mesh.axis_names:
+        return mapped
+    specs = tree_map_axes(lambda axis, _: _spec(mesh, axis), in_axes, in_axes)
+    # "data" stays with the compiler: only the replicas are known to need nothing of one another.
+    return jax.shard_map(
+        mapped,
+        mesh=mesh,
+        in_specs=specs,
+        out_specs=PartitionSpec(REPLICA_AXIS),
+        axis_names={REPLICA_AXIS},
+        check_vma=False,
+    )
+
+
+def split_items(batch: Any, mesh: Mesh | None) -> Any:
+    """Spread the items of a batch, the leading axis, over the mesh's "data" axis, if any.
+
+    Args:
+        batch: pytree of arrays with a leading axis of b items, inside a function under `jax.jit`.
+        mesh: from `training_mesh`.
+
+    Returns:
+        The batch; what is computed from it is partitioned, and gradients are summed, by XLA.
+
+    Raises:
+        ValueError: b does not split evenly.
+    """
+    size = axis_size(mesh, DATA_AXIS)
+    if mesh is None or DATA_AXIS not in mesh.axis_names:
+        return batch
+    spec = PartitionSpec(DATA_AXIS)
+    # Inside `shard_map` the mesh is that of the context, with "replica" already taken.
+    sharding = spec if REPLICA_AXIS in mesh.axis_names else NamedSharding(mesh, spec)
+
+    def split(x: jax.Array) -> jax.Array:
+        if x.shape[0] % size:
+            raise ValueError(
+                f"got a batch of {x.shape[0]} items, expected a multiple of the {size} devices "
+                "of the data axis"
+            )
+        return jax.lax.with_sharding_constraint(x, sharding)
+
+    return jax.tree.map(split, batch)
+
+
+def place(tree: Any, axes: Any, mesh: Mesh | None, items_axis: int | None = None) -> Any:
+    """Arrays on the devices where `over_replicas` wants them.
+
+    Args:
+        tree: pytree of arrays.
+        axes: of the replicas, as `in_axes` of `over_replicas`.
+        mesh: from `training_mesh`.
+        items_axis: axis of one replica's arrays to split over "data", where it splits evenly; None
+            copies them to all devices of that axis.
+
+    Returns:
+        The tree.
+    """
+    if mesh is None:
+        return jax.tree.map(jnp.asarray, tree)
+
+    def put(axis: int | None, part: Any) -> Any:
+        def one(x: jax.Array | np.ndarray) -> jax.Array:
+            spec = list(_spec(mesh, axis))
+            at = None if items_axis is None else items_axis + (axis is not None)
+            size = axis_size(mesh, DATA_AXIS)
+            if at is not None and size > 1 and x.ndim > at and x.shape[at] % size == 0:
+                spec += [None] * (at - len(spec)) + [DATA_AXIS]
+            return jax.device_put(x, NamedSharding(mesh, PartitionSpec(*spec)))
+
+        return jax.tree.map(one, part)
+
+    return tree_map_axes(put, axes, tree)
+
+
+def pad_replicas(tree: Any, axes: Any, padding: int) -> Any:
+    """Repeat the last replica of every array that has a replicas' axis.
+
+    Args:
+        tree: pytree of arrays, or typed keys.
+        axes: as `in_axes` of `over_replicas`.
+        padding: how often.
+
+    Returns:
+        The tree.
+    """
+
+    def pad(axis: int | None, part: Any) -> Any:
+        if axis is None:
+            return part
+        return jax.tree.map(lambda x: jnp.concatenate([x, *[x[-1:]] * padding]), part)
+
+    return tree_map_axes(pad, axes, tree) if padding else tree
+
+
+def tree_map_axes(function: Callable[..., Any], axes: Any, *trees: Any) -> Any:
+    """`function(axis, *parts)` over a prefix tree of axes, in which None is an axis too."""
+    return jax.tree.map(function, axes, *trees, is_leaf=lambda axis: axis is None)
+
+
+def _spec(mesh: Mesh | None, axis: int | None) -> PartitionSpec:
+    spread = axis is not None and mesh is not None and REPLICA_AXIS in mesh.axis_names
+    return PartitionSpec(REPLICA_AXIS) if spread else PartitionSpec()

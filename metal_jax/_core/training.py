@@ -1,294 +1,182 @@
-"""The training engine: minibatch steps in compiled chunks, replicas by vmap, early stopping.
+"""The training engine: minibatch steps in compiled chunks, replicas, early stopping, resumption.
 
-A chunk is one `lax.scan` over optimiser steps followed by an evaluation, compiled once. Between
-chunks the host looks at the scores, calls the progress callback, and decides whether to go on. The
-batch of a step depends on the key and the step's number alone, so the chunk length changes nothing.
+A chunk of steps runs as one compiled program, then the replicas are evaluated; between chunks the
+host writes logs and checkpoints, calls back, and decides whether to go on. The batch of a step
+depends on the key and the step's number alone.
 
 Replicas (seeds, or tasks, or both) are a leading axis of the state and, where they differ between
-replicas, of the data; `jax.vmap` trains all of them in one program, and `jax.shard_map` spreads
-them over the devices of a mesh.
+replicas, of the data; `jax.vmap` trains all of them in one program. A mesh with an axis "replica"
+spreads them over devices; one with an axis "data" spreads the items of each batch, and XLA sums
+the gradients. Both axes may be there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import functools
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
-Loss = Callable[[Any, Any, jax.Array], jax.Array]
-"""`loss(params, batch, key) -> scalar`; the key drives dropout."""
+from metal_jax._core.batches import BatchStream
+from metal_jax._core.sharding import training_mesh
+from metal_jax._core.training_config import TrainingConfig
+from metal_jax._core.training_history import Checkpoints, fingerprints
+from metal_jax._core.training_logs import LogConfig, TrainingLog
+from metal_jax._core.training_run import TrainingRun
+from metal_jax._core.training_state import Init, Score
+from metal_jax._core.training_steps import Loss
 
-Score = Callable[[Any, Any], jax.Array]
-"""`score(params, validation) -> scalar`, lower is better."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingConfig:
-    """Settings of `train`.
-
-    Attributes:
-        batch_size: items in a step; all of them when there are fewer.
-        num_steps: most optimiser steps.
-        steps_per_chunk: steps between evaluations.
-        patience: stop after this many evaluations without a better score; 0 never stops early.
-    """
-
-    batch_size: int = 128
-    num_steps: int = 1000
-    steps_per_chunk: int = 50
-    patience: int = 5
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "num_steps", "steps_per_chunk"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected at least 1")
-
-
-class TrainState(NamedTuple):
-    """State of one replica.
-
-    Attributes:
-        params: current parameters.
-        opt_state: the optimiser's state.
-        key: the replica's key; batches and dropout are folded out of it, it never changes.
-        step: int32[], steps taken.
-        best_params: parameters of the best score.
-        best_score: float[], lowest validation score so far.
-        best_step: int32[], the step it was reached at.
-        stale: int32[], evaluations since.
-    """
-
-    params: Any
-    opt_state: Any
-    key: jax.Array
-    step: jax.Array
-    best_params: Any
-    best_score: jax.Array
-    best_step: jax.Array
-    stale: jax.Array
+OnProgress = Callable[[int, dict[str, np.ndarray]], None]
+"""`on_progress(step, {"train_loss": float[r], "valid_<name of score>": float[r], ...})`."""
 
 
 class TrainResult(NamedTuple):
-    """Result of `train`; every array has a leading axis of r replicas.
+    """Result of `train`: e evaluations of r replicas.
 
     Attributes:
-        params: the parameters of the best validation score.
+        params: the parameters of the best watched score, with a leading axis of r.
         best_step: int[r], the step they were reached at.
         num_steps: steps taken by the last replica to stop.
-        train_loss: float[chunks, r], mean loss over each chunk.
-        valid_score: float[chunks, r], score after each chunk.
+        train_loss: float[e, r], mean loss since the last evaluation.
+        scores: name -> float[e, r].
+        seconds: float[e], wall time of each chunk and its evaluation.
     """
 
     params: Any
     best_step: np.ndarray
     num_steps: int
     train_loss: np.ndarray
-    valid_score: np.ndarray
-
-
-def batch_indices(
-    key: jax.Array, first_step: jax.Array, num_steps: int, num_items: int, batch_size: int
-) -> jax.Array:
-    """Items of each step: epochs of random order, a fresh one from `fold_in(key, epoch)`.
-
-    Args:
-        key: folded, not consumed.
-        first_step: int32[], number of the first step.
-        num_steps: steps wanted (static).
-        num_items: n (static).
-        batch_size: b <= n (static); the n mod b items left at the end of an epoch are skipped.
-
-    Returns:
-        int32[num_steps, b].
-    """
-    per_epoch = num_items // batch_size
-    first_epoch = first_step // per_epoch
-    num_epochs = math.ceil(num_steps / per_epoch) + 1
-    epochs = first_epoch + jnp.arange(num_epochs)
-    orders = jax.vmap(
-        lambda epoch: jax.random.permutation(jax.random.fold_in(key, epoch), num_items)
-    )(epochs)
-    orders = orders[:, : per_epoch * batch_size].reshape(-1, batch_size)
-    offset = first_step - first_epoch * per_epoch
-    return jax.lax.dynamic_slice_in_dim(orders, offset, num_steps)
-
-
-@functools.partial(
-    jax.jit,
-    static_argnames=("loss", "score", "optimiser", "batch_size", "num_steps", "data_axes", "mesh"),
-    donate_argnames=("state",),
-)
-def _chunk(
-    state: TrainState,
-    data: Any,
-    validation: Any,
-    *,
-    loss: Loss,
-    score: Score,
-    optimiser: optax.GradientTransformation,
-    batch_size: int,
-    num_steps: int,
-    data_axes: tuple[Any, Any],
-    mesh: Mesh | None,
-) -> tuple[TrainState, jax.Array, jax.Array]:
-    """`num_steps` steps and an evaluation of every replica."""
-
-    def run(state: TrainState, data: Any, validation: Any):
-        num_items = jax.tree.leaves(data)[0].shape[0]
-        order_key, noise_key = jax.random.split(state.key)
-        indices = batch_indices(order_key, state.step, num_steps, num_items, batch_size)
-
-        def one(carry, rows):
-            params, opt_state, step = carry
-            batch = jax.tree.map(lambda x: x[rows], data)
-            key = jax.random.fold_in(noise_key, step)
-            value, grads = jax.value_and_grad(loss)(params, batch, key)
-            updates, opt_state = optimiser.update(grads, opt_state, params)
-            return (optax.apply_updates(params, updates), opt_state, step + 1), value
-
-        (params, opt_state, step), losses = jax.lax.scan(
-            one, (state.params, state.opt_state, state.step), indices
-        )
-        value = score(params, validation)
-        better = value < state.best_score
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), params, state.best_params)
-        state = TrainState(
-            params,
-            opt_state,
-            state.key,
-            step,
-            best,
-            jnp.where(better, value, state.best_score),
-            jnp.where(better, step, state.best_step),
-            jnp.where(better, 0, state.stale + 1),
-        )
-        return state, jnp.mean(losses), value
-
-    return _replicate(run, (0, *data_axes), mesh)(state, data, validation)
-
-
-def _replicate(
-    function: Callable[..., Any], in_axes: tuple[Any, ...], mesh: Mesh | None
-) -> Callable[..., Any]:
-    """`function` for every replica: mapped, and spread over the mesh where there is one."""
-    mapped = jax.vmap(function, in_axes=in_axes)
-    if mesh is None:
-        return mapped
-    spread = PartitionSpec(mesh.axis_names[0])
-    specs = jax.tree.map(
-        lambda axis: PartitionSpec() if axis is None else spread,
-        in_axes,
-        is_leaf=lambda axis: axis is None,
-    )
-    return jax.shard_map(mapped, mesh=mesh, in_specs=specs, out_specs=spread, check_vma=False)
-
-
-def _pad_replicas(tree: Any, axes: Any, padding: int) -> Any:
-    """Repeat the last replica of every array that has a replicas' axis."""
-
-    def pad(axis: int | None, part: Any) -> Any:
-        if axis is None:
-            return part
-        return jax.tree.map(lambda x: jnp.concatenate([x, *[x[-1:]] * padding]), part)
-
-    return jax.tree.map(pad, axes, tree, is_leaf=lambda axis: axis is None)
+    scores: dict[str, np.ndarray]
+    seconds: np.ndarray
 
 
 def train(
-    init: Callable[[jax.Array], Any],
+    init: Init,
     loss: Loss,
     score: Score,
     optimiser: optax.GradientTransformation,
     data: Any,
-    num_items: int,
     validation: Any,
     config: TrainingConfig,
     keys: jax.Array,
     *,
     data_axes: tuple[Any, Any] = (None, None),
     mesh: Mesh | None = None,
-    on_progress: Callable[[int, dict[str, np.ndarray]], None] | None = None,
+    on_progress: OnProgress | None = None,
+    log: LogConfig | None = None,
+    checkpoints: Checkpoints | None = None,
+    identity: Mapping[str, Any] | None = None,
 ) -> TrainResult:
     """Train r replicas at once and keep each one's best parameters.
 
     Args:
-        init: key -> parameters of one replica.
-        loss: see `Loss`; keep the function object to keep the compiled program.
-        score: see `Score`.
-        optimiser: an optax transformation; likewise kept.
-        data: pytree of arrays with a leading axis of n items (after the replicas' axis, if any).
-        num_items: n.
-        validation: pytree handed to `score`.
+        init: see `Init`; keep the function object to keep the compiled program.
+        loss: see `Loss`; likewise.
+        score: see `Score`; likewise.
+        optimiser: an optax transformation; likewise.
+        data: pytree of arrays with a leading axis of n items (after the replicas' axis, if any),
+            copied to each device; or a `BatchStream`.
+        validation: pytree of arrays handed to `score`; their leading axis is split over the data
+            axis of the mesh where it divides.
         config: settings.
         keys: r typed keys, consumed.
         data_axes: `vmap` axes of `data` and `validation`, as pytrees of hashable containers: None
             where shared by the replicas, 0 where the first axis is the replica's.
-        mesh: one-axis mesh of devices to spread the replicas over; the data is copied to each.
-        on_progress: called as `(step, {"train_loss": [r], "valid_score": [r]})` after each chunk.
+        mesh: axes "replica", to spread the replicas; "data", to spread the items of each
+            (micro-)batch, which must be a multiple of it; or both.
+        on_progress: called after each evaluation.
+        log: where the run is recorded.
+        checkpoints: where the state is saved and, if it is there already, taken up from. The result
+            is bit for bit that of a training without interruption, on the same devices, as far as
+            XLA's programs are deterministic there (on GPUs scatter-adds are only with
+            `--xla_gpu_deterministic_ops`).
+        identity: plain JSON that must be the same when a checkpoint is taken up, beside the
+            config, the keys and the data: what `init`, `loss` and `optimiser` are made from.
 
     Returns:
         The best parameters and the curves.
 
     Raises:
-        ValueError: no items.
+        ValueError: no items, sizes that do not divide, a score that is not there, or checkpoints of
+            another training.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> x = jnp.arange(8.0)
+        >>> result = train(
+        ...     lambda key, x: jnp.zeros(()),
+        ...     lambda slope, x, key: jnp.mean((slope * x - 2 * x) ** 2),
+        ...     lambda slope, x: jnp.mean((slope * x - 2 * x) ** 2),
+        ...     optax.sgd(0.01),
+        ...     x,
+        ...     x,
+        ...     TrainingConfig(batch_size=4, num_steps=100),
+        ...     jax.random.split(jax.random.key(0), 1),
+        ... )
+        >>> result.params.round(3).tolist()
+        [2.0]
     """
-    if num_items < 1:
-        raise ValueError("training needs at least one item")
-    batch_size = min(config.batch_size, num_items)
-
-    def start(key: jax.Array) -> TrainState:
-        init_key, run_key = jax.random.split(key)
-        params = init(init_key)
-        dtype = jnp.result_type(*jax.tree.leaves(params))
-        return TrainState(
-            params,
-            optimiser.init(params),
-            run_key,
-            jnp.int32(0),
-            jax.tree.map(jnp.copy, params),
-            jnp.asarray(jnp.inf, dtype),
-            jnp.int32(0),
-            jnp.int32(0),
+    mesh = training_mesh(mesh)
+    run = TrainingRun(init, loss, score, optimiser, data, validation, config, keys, data_axes, mesh)
+    if checkpoints is not None:
+        run.resume(
+            checkpoints,
+            {
+                **(identity or {}),
+                "training": dataclasses.asdict(config),
+                "keys": np.asarray(jax.random.key_data(keys)).tolist(),
+                "data": None if isinstance(data, BatchStream) else fingerprints(data),
+                "validation": fingerprints(validation),
+            },
         )
+    with contextlib.ExitStack() as stack:
+        if checkpoints is not None:
+            stack.callback(checkpoints.close)
+        writer = None
+        if log is not None:
+            resumable = checkpoints is not None
+            writer = stack.enter_context(_open_log(log, run, config, resumable=resumable))
+            run.log_run = writer.run
+        saved_at = run.num_steps
+        while not run.done():
+            evaluated = run.chunk()
+            if evaluated and writer is not None:
+                writer.write()
+            if checkpoints is not None and run.num_steps > saved_at:
+                due = len(run.history.steps) % checkpoints.every == 0
+                if due or run.done():
+                    run.save(checkpoints)
+                    saved_at = run.num_steps
+            if evaluated and on_progress is not None:
+                on_progress(run.num_steps, run.history.newest())
+        if checkpoints is not None:
+            # Before the log says "finished": a run that says so must not be taken up again.
+            checkpoints.close()
+    params, best_step = run.best()
+    train_loss, scores = run.history.curves()
+    seconds = np.asarray(run.history.seconds)
+    return TrainResult(params, best_step, run.num_steps, train_loss, scores, seconds)
 
-    num_replicas = len(keys)
-    if mesh is not None and (padding := -num_replicas % mesh.size):
-        keys = _pad_replicas(keys, 0, padding)
-        data, validation = _pad_replicas((data, validation), data_axes, padding)
-    state = jax.jit(_replicate(start, (0,), mesh))(keys)
-    losses, scores = [], []
-    step = 0
-    while step < config.num_steps:
-        num_steps = min(config.steps_per_chunk, config.num_steps - step)
-        state, train_loss, valid_score = _chunk(
-            state,
-            data,
-            validation,
-            loss=loss,
-            score=score,
-            optimiser=optimiser,
-            batch_size=batch_size,
-            num_steps=num_steps,
-            data_axes=data_axes,
-            mesh=mesh,
-        )
-        step += num_steps
-        losses.append(np.asarray(train_loss)[:num_replicas])
-        scores.append(np.asarray(valid_score)[:num_replicas])
-        if on_progress is not None:
-            on_progress(step, {"train_loss": losses[-1], "valid_score": scores[-1]})
-        if config.patience and bool((np.asarray(state.stale) >= config.patience).all()):
-            break
-    params = state.best_params
-    if mesh is not None:
-        params = jax.tree.map(lambda x: x[:num_replicas], params)
-    best_step = np.asarray(state.best_step)[:num_replicas]
-    return TrainResult(params, best_step, step, np.stack(losses), np.stack(scores))
+
+def _open_log(
+    log: LogConfig, run: TrainingRun, config: TrainingConfig, *, resumable: bool
+) -> TrainingLog:
+    fields = {
+        "num_params": run.num_params,
+        "batch_size": config.batch_size,
+        "steps_per_epoch": config.steps_per_chunk,
+        "source": "metal_jax",
+    }
+    return TrainingLog(
+        dataclasses.replace(log, run=run.log_run or log.run),
+        fields,
+        {config.watch: "min" if config.lower_is_better else "max"},
+        run.num_replicas,
+        run.history,
+        resumable=resumable,
+    )

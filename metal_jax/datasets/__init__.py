@@ -1,5 +1,6 @@
 """Data sets: texts embedded in every Python, recorded runs, readers for folders of real data."""
 
+from metal_jax.datasets._clinc150 import load_clinc150
 from metal_jax.datasets._dataset import TextDataset, fingerprint, summarise
 from metal_jax.datasets._fashion_runs import load_fashion_runs
 from metal_jax.datasets._folders import VotedDataset, load_openi, load_trec
@@ -9,6 +10,7 @@ __all__ = [
     "TextDataset",
     "VotedDataset",
     "fingerprint",
+    "load_clinc150",
     "load_fashion_runs",
     "load_openi",
     "load_stdlib_docs",

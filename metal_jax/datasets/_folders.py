@@ -5,17 +5,16 @@ A folder holds, for each of train, valid and test, ``<split>.jsonl`` (one object
 library. Legend: n items, m labelling functions.
 """
 
-import hashlib
-import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from metal_jax.datasets._dataset import TextDataset
+from metal_jax.datasets._json_files import arrange_splits, entry, read_json, read_lines
 from metal_jax.labeling import narrowest_integers
 from metal_jax.task_tree import TaskTree
 
@@ -83,7 +82,7 @@ def load_openi(folder: str | PathLike[str], *, small_size: int = 400) -> VotedDa
     coarse_nodes = [tree.node("triage", "normal"), tree.node("triage", "abnormal")]
     fine_nodes = [coarse_nodes[0], *(tree.node("urgency", label) for label in _URGENCIES)]
     path = folder / "labels.json"
-    names = _entry(path, _read_json(path), "lf_names")
+    names = entry(path, read_json(path), "lf_names")
     splits = {s: _read_rows(folder, s, "Y_urgency", coarse_nodes, fine_nodes) for s in _SPLITS}
     return _assemble(folder, "openi", tree, splits, names, small_size)
 
@@ -117,11 +116,11 @@ def load_trec(folder: str | PathLike[str], *, small_size: int = 400) -> VotedDat
     """
     folder = Path(folder)
     path = folder / "label.json"
-    names = _read_json(path)
-    coarse = [_entry(path, names, str(i)).lower() for i in range(len(names))]
+    names = read_json(path)
+    coarse = [entry(path, names, str(i)).lower() for i in range(len(names))]
     path = folder / "fine_labels.json"
-    fine = [name.split(":")[-1] for name in _entry(path, _read_json(path), "fine")]
-    parents = _entry(path, _read_json(path), "parent")
+    fine = [name.split(":")[-1] for name in entry(path, read_json(path), "fine")]
+    parents = entry(path, read_json(path), "parent")
     if len(parents) != len(fine) or not set(parents) <= set(range(len(coarse))):
         raise ValueError(
             f"{path}: expected a parent below {len(coarse)} for each of {len(fine)} fine labels, "
@@ -149,42 +148,11 @@ def load_trec(folder: str | PathLike[str], *, small_size: int = 400) -> VotedDat
     return _assemble(folder, "trec", tree, splits, names, small_size)
 
 
-def _read_json(path: Path) -> Mapping[str, Any]:
-    """Read a JSON object."""
-    with path.open(encoding="utf-8") as file:
-        try:
-            value = json.load(file)
-        except ValueError as error:
-            raise ValueError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(value).__name__}")
-    return value
-
-
-def _entry(path: Path, value: Mapping[str, Any], key: str) -> Any:
-    """Return ``value[key]``, or say that the file lacks it."""
-    if key not in value:
-        raise ValueError(f"{path}: no entry {key!r}; got {sorted(value)}")
-    return value[key]
-
-
-def _read_texts(path: Path) -> list[str]:
-    """Read the "text" of each line of a jsonl file."""
-    texts = []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                texts.append(json.loads(line)["text"])
-            except (ValueError, TypeError, KeyError) as error:
-                raise ValueError(f'{path}, line {number}: no JSON object with a "text"') from error
-    return texts
-
-
 def _read_rows(
     folder: Path, split: str, fine_key: str, coarse_nodes: Sequence[int], fine_nodes: Sequence[int]
 ) -> _Rows:
     """Read one split, with votes and gold labels as node ids."""
-    texts = _read_texts(folder / f"{split}.jsonl")
+    texts = [text for (text,) in read_lines(folder / f"{split}.jsonl", "text")]
     path = folder / f"{split}.npz"
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -195,7 +163,7 @@ def _read_rows(
     nodes = {"L": coarse_nodes, "Y": coarse_nodes, fine_key: fine_nodes}
     read = {}
     for key, node in nodes.items():
-        array = _entry(path, arrays, key)
+        array = entry(path, arrays, key)
         if array.ndim != (2 if key == "L" else 1) or len(array) != n:
             expected = f"[{n}, m]" if key == "L" else f"[{n}]"
             raise ValueError(f"{path}: {key} has shape {array.shape}, expected {expected}")
@@ -221,45 +189,16 @@ def _assemble(
             raise ValueError(
                 f"{folder / split}.npz: L has {rows.votes.shape[1]} columns, expected {len(names)}"
             )
-    train, valid, test = (splits[split] for split in _SPLITS)
-    in_test = set(test.texts)
-    kept = np.array([i for i, text in enumerate(train.texts) if text not in in_test], np.int64)
-    if not 0 <= small_size <= len(kept):
-        raise ValueError(
-            f"small_size is {small_size}, expected 0..{len(kept)}, the items of "
-            f"{folder / 'train.jsonl'}"
-        )
-    train = train.take(kept)
-    parts = (train, valid, test)
-    bounds = np.cumsum([0, *(len(part.texts) for part in parts)])
-    ranges = [np.arange(a, b, dtype=np.int64) for a, b in zip(bounds, bounds[1:], strict=False)]
-    order = _shuffled(name, train.texts)
-    texts = [text for part in parts for text in part.texts]
+    kept, rows_of = arrange_splits(name, {s: rows.texts for s, rows in splits.items()}, small_size)
+    parts = (splits["train"].take(kept), splits["valid"], splits["test"])
     coarse = np.concatenate([part.coarse for part in parts])
     fine = np.concatenate([part.fine for part in parts])
     dataset = TextDataset(
         name=name,
         tree=tree,
-        items=tuple({"text": text} for text in texts),
+        items=tuple({"text": text} for part in parts for text in part.texts),
         gold=np.where(fine >= 0, fine, coarse).astype(np.int32),
-        splits={
-            "train": np.sort(order[small_size:]),
-            "small": order[:small_size],
-            "valid": ranges[1],
-            "test": ranges[2],
-        },
+        splits=rows_of,
     )
     votes = narrowest_integers(np.concatenate([part.votes for part in parts]))
     return VotedDataset(dataset, votes, tuple(names))
-
-
-def _shuffled(seed: str, texts: Sequence[str]) -> np.ndarray:
-    """Return a random order int64[n] that no library version can change.
-
-    The labelling functions of ``metal_jax.reproduce`` were written with the small set before their
-    authors' eyes, so it must be the same set for ever.
-    """
-    digests = [
-        hashlib.sha256(f"{seed}\n{i}\n{text}".encode()).digest() for i, text in enumerate(texts)
-    ]
-    return np.array(sorted(range(len(texts)), key=digests.__getitem__), np.int64)

@@ -15,7 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax._core.recurrent import lstm
+from metal_jax._core.recurrent import (
+    LstmWeights,
+    bidirectional_lstm,
+    forget_gate_open,
+    lstm_layer,
+)
 from metal_jax.exhaust._predictor_inputs import Inputs
 from metal_jax.exhaust._targets import is_log_modelled
 from metal_jax.exhaust._tokens import PADDING
@@ -141,37 +146,30 @@ class LstmNetwork(nn.Module):
 
     def _read_layers(self, name: str, x: jax.Array, mask: jax.Array) -> jax.Array:
         """float[b, 8 h]: both directions' states, pooled; zeros where there is no layer."""
-        # Each sequence is turned round in its own length, padding stays at the end.
-        place = jnp.arange(x.shape[1])
-        length = jnp.sum(mask, 1, keepdims=True)
-        turned = jnp.where(place < length, length - 1 - place, place)
-        x = jnp.stack([x, jnp.take_along_axis(x, turned[..., None], 1)])
-        states = self._lstm(name, x, jnp.stack([mask, mask]))
+        weights = self._lstm_weights(name, 2, x.shape[-1])
+        states = bidirectional_lstm(x, mask, weights)
+        final = jnp.stack([states[0, :, -1], states[1, :, 0]])
         kept = mask[..., None]
+        length = jnp.sum(mask, 1, keepdims=True)
         total = jnp.sum(jnp.where(kept, states, 0), -2)
         mean = total / jnp.maximum(length, 1).astype(total.dtype)
         largest = jnp.max(jnp.where(kept, states, -1), -2)
-        pooled = jnp.concatenate([mean, largest, _SUM_SCALE * total, states[:, :, -1]], -1)
+        pooled = jnp.concatenate([mean, largest, _SUM_SCALE * total, final], -1)
         return jnp.concatenate(list(pooled), -1)
 
     def _read_curves(self, inputs: Inputs) -> list[jax.Array]:
         x = nn.gelu(nn.Dense(self.config.embedding_size, name="epochs")(inputs.curves))
         mask = jnp.ones((1, *inputs.curves.shape[:2]), bool)
-        states = self._lstm("curves", x[None], mask)
+        states = lstm_layer(x[None], mask, self._lstm_weights("curves", 1, x.shape[-1]))
         curves = jnp.asarray(inputs.curves)
         return [states[0, :, -1], curves[:, 0], curves[:, -1]]
 
-    def _lstm(self, name: str, x: jax.Array, mask: jax.Array) -> jax.Array:
-        """Hidden states, float[d, b, l, h], of an LSTM for each of d directions."""
-        num, size, width = x.shape[0], self.config.hidden_size, x.shape[-1]
+    def _lstm_weights(self, name: str, num: int, width: int) -> LstmWeights:
+        """Weights of `num` LSTMs over `width` features."""
+        size = self.config.hidden_size
         normal = nn.initializers.variance_scaling(1.0, "fan_in", "normal", batch_axis=(0,))
-        weights = self.param(f"{name}_input", normal, (num, width, 4 * size), jnp.float32)
-        recurrent = self.param(f"{name}_recurrent", normal, (num, size, 4 * size), jnp.float32)
-        # The forget gate starts open (Jozefowicz et al. 2015).
-        bias = self.param(
-            f"{name}_bias",
-            lambda _: jnp.zeros((num, 4 * size), jnp.float32).at[:, size : 2 * size].set(1.0),
+        return LstmWeights(
+            self.param(f"{name}_input", normal, (num, width, 4 * size), jnp.float32),
+            self.param(f"{name}_recurrent", normal, (num, size, 4 * size), jnp.float32),
+            self.param(f"{name}_bias", forget_gate_open, (num, 4 * size), jnp.float32),
         )
-        projected = jnp.einsum("dblw,dwz->dlbz", x, weights) + bias[:, None, None]
-        states = jax.vmap(lstm)(projected, recurrent, jnp.swapaxes(mask, 1, 2))
-        return jnp.swapaxes(states, 1, 2)

@@ -6,24 +6,17 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from metal_jax._core.records import RecordWriter
-from metal_jax.exhaust._files import Problem, numbered_lines, parse_json, read_runs, write_runs
-from metal_jax.exhaust._records import (
-    ROLES,
+from metal_jax._core.run_journal import (
     STATUSES,
-    Curve,
-    Run,
-    from_json,
-    number_from_json,
-    number_to_json,
-    to_json,
+    RunJournal,
+    check_metric,
+    journal_folder,
 )
-
-_JOURNALS = ".unfinished"
+from metal_jax.exhaust._files import Problem, numbered_lines, parse_json, read_runs, write_runs
+from metal_jax.exhaust._records import Curve, Run, from_json, number_from_json, to_json
 
 
 class RunRecorder:
@@ -58,16 +51,7 @@ class RunRecorder:
         self.path = os.fspath(path)
         self.run = run
         self.num_epochs = max([len(run.seconds), *_last_epochs(run)])
-        folder = Path(self.path + _JOURNALS)
-        folder.mkdir(exist_ok=True)
-        self._journal_path = folder / f"{_file_name(run.run)}.jsonl"
-        if self._journal_path.exists():
-            raise ValueError(
-                f"{self._journal_path} is there: run {run.run!r:.60} goes on elsewhere, or was "
-                "killed; see recover_runs"
-            )
-        self._journal: RecordWriter | None = RecordWriter(self._journal_path)
-        self._journal.write(to_json(run))
+        self._journal: RunJournal | None = RunJournal(path, to_json(run))
         self._started = time.perf_counter()
 
     def epoch(self, metrics: Mapping[str, Any], seconds: float | None = None) -> None:
@@ -87,13 +71,7 @@ class RunRecorder:
         self._started = now
         values = {name: float(value) for name, value in metrics.items()}
         run = _with_epoch(self.run, self.num_epochs + 1, values, seconds)
-        self._journal.write(
-            {
-                "epoch": self.num_epochs + 1,
-                "metrics": {name: number_to_json(value) for name, value in values.items()},
-                "seconds": number_to_json(seconds),
-            }
-        )
+        self._journal.epoch(self.num_epochs + 1, values, seconds)
         self.run, self.num_epochs = run, self.num_epochs + 1
 
     def finish(self, status: str | None = None) -> Run:
@@ -114,10 +92,8 @@ class RunRecorder:
         if status not in STATUSES:
             raise ValueError(f"got status {status!r:.60}, expected one of {STATUSES}")
         self.run = self.run._replace(status=status)
-        write_runs(self.path, [self.run])
-        self._journal.close()
+        self._journal.finish(to_json(self.run))
         self._journal = None
-        self._journal_path.unlink()
         return self.run
 
     def __enter__(self) -> RunRecorder:
@@ -148,7 +124,7 @@ def recover_runs(path: str | os.PathLike[str]) -> tuple[list[Run], list[Problem]
     """
     runs: list[Run] = []
     problems: list[Problem] = []
-    folder = Path(os.fspath(path) + _JOURNALS)
+    folder = journal_folder(path)
     # A process may also be killed between writing the run's line and removing its journal.
     known = read_runs(path).runs if os.path.exists(path) else ()
     written = {repr((run.run, run.metrics, run.seconds)) for run in known}
@@ -181,9 +157,7 @@ def _with_record(run: Run, record: Mapping[str, Any]) -> Run:
 def _with_epoch(run: Run, epoch: int, values: Mapping[str, float], seconds: float) -> Run:
     metrics = {role: dict(named) for role, named in run.metrics.items()}
     for name, value in values.items():
-        role, _, metric = name.partition("/")
-        if role not in ROLES or not metric:
-            raise ValueError(f"got metric {name!r:.60}, expected 'role/name', role in {ROLES}")
+        role, metric = check_metric(name)
         before = metrics.setdefault(role, {}).get(metric, Curve((), ()))
         metrics[role][metric] = before._replace(
             values=(*before.values, value), epochs=(*before.epochs, epoch)
@@ -193,11 +167,3 @@ def _with_epoch(run: Run, epoch: int, values: Mapping[str, float], seconds: floa
 
 def _last_epochs(run: Run) -> list[int]:
     return [c.epochs[-1] for named in run.metrics.values() for c in named.values() if c.epochs]
-
-
-def _file_name(run: str) -> str:
-    """A name that every file system takes, different for different ids."""
-    safe = "".join(c if c.isalnum() and c.isascii() else f"_{ord(c):x}_" for c in run)
-    if len(safe) > 150:
-        raise ValueError(f"got a run id of {len(run)} characters, expected a shorter one")
-    return safe

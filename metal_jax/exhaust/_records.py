@@ -22,15 +22,12 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from metal_jax._core.run_journal import ROLES, SCHEMA, STATUSES, number_to_json
 from metal_jax.exhaust._architecture import (
     Architecture,
     architecture_from_json,
     architecture_to_json,
 )
-
-SCHEMA = 1
-ROLES = ("train", "validation", "test")
-STATUSES = ("finished", "diverged", "killed")
 
 _SPECIAL = {None: math.nan, "nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -281,10 +278,3 @@ def number_from_json(value: Any, field: str) -> float:
         except OverflowError:
             pass
     raise RecordError(field, f"got {value!r:.60}, expected a number, null, 'inf' or '-inf'")
-
-
-def number_to_json(value: float) -> float | str | None:
-    """The reverse of `number_from_json`."""
-    if math.isnan(value):
-        return None
-    return value if math.isfinite(value) else str(value)

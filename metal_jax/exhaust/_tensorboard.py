@@ -14,8 +14,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
+from metal_jax._core.event_files import masked_crc
+from metal_jax._core.run_journal import check_metric
 from metal_jax.exhaust._files import Problem, Reading, unique_runs
-from metal_jax.exhaust._records import ROLES, Curve, Run
+from metal_jax.exhaust._records import Curve, Run
 from metal_jax.exhaust._table import settle_percent
 
 _MAX_RECORD = 1 << 28
@@ -50,9 +52,7 @@ def read_tensorboard(
         ValueError: a metric of `tags` has no role.
     """
     for metric in tags.values():
-        role, _, name = metric.partition("/")
-        if role not in ROLES or not name:
-            raise ValueError(f"got metric {metric!r}, expected 'role/name', role in {ROLES}")
+        check_metric(metric)
     root = Path(path)
     if not root.exists():
         raise FileNotFoundError(root)
@@ -139,7 +139,7 @@ def _records(name: str, stream: IO[bytes], problems: list[Problem]) -> Iterator[
         data = tail = b""
         if len(head) == 12:
             length, check = struct.unpack("<QI", head)
-            if check != _masked_crc(head[:8]) or length > _MAX_RECORD:
+            if check != masked_crc(head[:8]) or length > _MAX_RECORD:
                 reason = "the record's length is damaged, the rest is not read"
             else:
                 data, tail = stream.read(length), stream.read(4)
@@ -149,7 +149,7 @@ def _records(name: str, stream: IO[bytes], problems: list[Problem]) -> Iterator[
             problems.append(Problem(name, number, "", reason, (head + data + tail).hex()))
             return
         # The checksum is slow here; records beyond this size are pictures, not scalars.
-        if len(data) <= _MAX_CHECKED and struct.unpack("<I", tail)[0] != _masked_crc(data):
+        if len(data) <= _MAX_CHECKED and struct.unpack("<I", tail)[0] != masked_crc(data):
             problems.append(Problem(name, number, "", "the record is damaged", data.hex()))
             continue
         yield number, data
@@ -220,24 +220,3 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
     raise ValueError(f"a number of more than 10 bytes at byte {at}")
-
-
-def _crc_table() -> tuple[int, ...]:
-    """CRC-32C (Castagnoli), a byte at a time."""
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = (value >> 1) ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return tuple(table)
-
-
-_CRC_TABLE = _crc_table()
-
-
-def _masked_crc(data: bytes) -> int:
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = _CRC_TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    crc ^= 0xFFFFFFFF
-    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF

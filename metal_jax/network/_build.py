@@ -3,9 +3,9 @@ r"""The multi-task network compiled from a task tree.
 A trunk with one hidden layer for each depth of the tree; the heads of the tasks at depth l read
 hidden layer l, and each also its parent task's logits (Ratner et al., "Snorkel MeTaL", DEEM 2018,
 section 3.2, figure 3). Beside the trunk every head reads the encoder's features too, a linear path
-that learns the plain cases at once (Cheng et al., "Wide & Deep Learning", DLRS 2016). All heads of
-a level are one array, padded to the widest and masked, applied by `jax.vmap`, so that a hundred
-tasks cost little more than one.
+that learns the plain cases at once (Cheng et al., "Wide & Deep Learning", DLRS 2016). All of this
+is the default of `NetworkConfig`. The heads of a level are one array, padded to the widest and
+masked, and one matrix product, so that a hundred tasks cost little more than one.
 
 Each task has a softmax of its own over the labels *given that the task is active*, hence
 
@@ -13,46 +13,26 @@ Each task has a softmax of its own over the labels *given that the task is activ
 
 and the marginals of a child task sum to its parent label's probability by construction.
 
-Legend: `b` batch, `N` label nodes, `s` leaf states, `T` tasks of a level, `W` widest of them.
+Legend: `b` batch, `N` label nodes, `s` leaf states, `T` tasks of a level, `W` widest of them, `h`
+the most that one of them reads.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-import chex
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
-import numpy as np
 
+from metal_jax._core.checks import check_rank
+from metal_jax.network._config import NetworkConfig
 from metal_jax.network._encoders import Encoder
-from metal_jax.task_tree import TaskTree, log_normalise_tasks, path_sum
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkConfig:
-    """Shape of the compiled network.
-
-    Attributes:
-        widths: units of the hidden layer of each depth; the last one is repeated for deeper trees.
-        dropout: after each hidden layer.
-        pass_parent: whether a head also reads its parent task's logits.
-        wide: whether a head also reads the encoder's features, past the trunk.
-    """
-
-    widths: tuple[int, ...] = (64,)
-    dropout: float = 0.5
-    pass_parent: bool = True
-    wide: bool = True
-
-    def __post_init__(self) -> None:
-        if not self.widths or min(self.widths) < 1:
-            raise ValueError(f"widths: got {self.widths}, expected positive integers")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout: got {self.dropout}, expected a number in [0, 1)")
+from metal_jax.network._keys import name_key
+from metal_jax.network._plan import compile_plan
+from metal_jax.network._tower import apply_tower, drop
+from metal_jax.network._tower_params import init_tower
+from metal_jax.task_tree import TaskTree, path_sum
 
 
 class NetworkApply(Protocol):
@@ -79,74 +59,45 @@ class Network(NamedTuple):
         apply: `(params, inputs, key=None) -> float[b, N]`, `log P(label | parent label)` for every
             label node.
         tree: the task tree.
+        encoder: the shared encoder.
+        config: the settings.
+        task_encoders: the encoders of single tasks, by name.
     """
 
     init: NetworkInit
     apply: NetworkApply
     tree: TaskTree
-
-
-class _Heads(nn.Module):
-    """Heads of one level: float[b, T, W] logits, -inf never (padding is masked by the caller)."""
-
-    num_tasks: int
-    width: int
-
-    @nn.compact
-    def __call__(self, hidden: jax.Array, parent_logits: jax.Array | None) -> jax.Array:
-        def parameters(name: str, size: int) -> jax.Array:
-            scale = nn.initializers.lecun_normal(in_axis=1, out_axis=2, batch_axis=0)
-            return self.param(name, scale, (self.num_tasks, size, self.width))
-
-        kernel = parameters("kernel", hidden.shape[-1])
-        bias = self.param("bias", nn.initializers.zeros, (self.num_tasks, self.width))
-        logits = jax.vmap(lambda k, b: hidden @ k + b, out_axes=1)(kernel, bias)
-        if parent_logits is not None:
-            mixing = parameters("parent_kernel", parent_logits.shape[-1])
-            logits += jax.vmap(jnp.matmul, in_axes=(1, 0), out_axes=1)(parent_logits, mixing)
-        return logits
-
-
-class _Tower(nn.Module):
-    """Trunk and heads over encoded features; float[b, N] logits."""
-
-    tree: TaskTree
+    encoder: Encoder
     config: NetworkConfig
-
-    @nn.compact
-    def __call__(self, features: jax.Array, deterministic: bool) -> jax.Array:
-        chex.assert_rank(features, 2)  # what the encoder, perhaps the user's own, handed over
-        widths = self.config.widths
-        hidden = features
-        by_level: list[jax.Array] = []
-        above: jax.Array | None = None  # [b, T, W] logits of the level above
-        for depth, level in enumerate(self.tree.levels):
-            width = widths[min(depth, len(widths) - 1)]
-            hidden = nn.relu(nn.Dense(width, name=f"trunk_{depth}")(hidden))
-            hidden = nn.Dropout(self.config.dropout)(hidden, deterministic=deterministic)
-            read = jnp.concatenate([hidden, features], -1) if self.config.wide else hidden
-            parent_logits = None
-            if above is not None and self.config.pass_parent:
-                parent_task = self.tree.node_task[level.parents]
-                row = np.searchsorted(self.tree.levels[depth - 1].tasks, parent_task)
-                parent_logits = above[:, row]
-            heads = _Heads(len(level.tasks), level.nodes.shape[1], name=f"heads_{depth}")
-            above = jnp.where(level.mask, heads(read, parent_logits), 0)
-            by_level.append(above[:, level.mask])
-        return jnp.concatenate(by_level, axis=-1)
+    task_encoders: tuple[tuple[str, Encoder], ...] = ()
 
 
-def build(tree: TaskTree, encoder: Encoder, config: NetworkConfig = NetworkConfig()) -> Network:
+def build(
+    tree: TaskTree,
+    encoder: Encoder,
+    config: NetworkConfig = NetworkConfig(),
+    *,
+    task_encoders: Mapping[str, Encoder] | None = None,
+) -> Network:
     """Compile a task tree into a network.
 
     Args:
         tree: the task tree; in a forest every root hangs on the shared trunk.
-        encoder: raw inputs to feature vectors.
-        config: widths, dropout, what the heads read.
+        encoder: raw inputs to the feature vectors that the trunk reads.
+        config: trunk, attachment of the heads, dropout, what the heads read.
+        task_encoders: task name -> an encoder of its own, that this task's head reads beside the
+            trunk. It is given the same inputs.
 
     Returns:
-        Pure `init` and `apply`. Parameters: `{"encoder": ..., "tower": {"trunk_0": ..., "heads_0":
-        {"kernel": float[T, h, W], ...}, ...}}`.
+        Pure `init` and `apply`. Parameters: `{"encoder": ..., "task_encoders": {task: ...},
+        "tower": {"trunk_0": {"kernel", "bias"}, ..., "heads_0": {"kernel": float[T, h, W], ...},
+        ...}}`, without "task_encoders" where there are none; see `task_params` for those of a task
+        by name. `init` and `apply` fold names into the key they are given, so that a task's initial
+        values do not depend on the order of the tree nor on its other tasks.
+
+    Raises:
+        ValueError: settings or an encoder for an unknown task, or an unknown trunk layer; names the
+            task.
 
     Example:
         >>> from metal_jax.network import embedding_bag, hashed_ngrams
@@ -157,34 +108,62 @@ def build(tree: TaskTree, encoder: Encoder, config: NetworkConfig = NetworkConfi
         >>> leaf_log_probs(net, params, inputs).shape
         (2, 3)
     """
-    return _build(tree, encoder, config)
+    own = tuple(sorted((task_encoders or {}).items(), key=lambda item: item[0]))
+    return _build(tree, encoder, config, own)
 
 
 @functools.lru_cache(maxsize=64)
-def _build(tree: TaskTree, encoder: Encoder, config: NetworkConfig) -> Network:
+def _build(
+    tree: TaskTree,
+    encoder: Encoder,
+    config: NetworkConfig,
+    task_encoders: tuple[tuple[str, Encoder], ...],
+) -> Network:
     """One network for equal arguments, so that a second fit finds its compiled program."""
-    tower = _Tower(tree, config)
+    plan = compile_plan(tree, config, tuple(name for name, _ in task_encoders))
 
     def init(key: jax.Array, inputs: Any) -> Any:
-        encoder_key, tower_key = jax.random.split(key)
-        encoder_params = encoder.init(encoder_key, inputs)
-        features = jax.eval_shape(lambda p, x: encoder.apply(p, x, None), encoder_params, inputs)
-        zeros = jnp.zeros((1, *features.shape[1:]), features.dtype)
-        return {
-            "encoder": encoder_params,
-            "tower": tower.init(tower_key, zeros, True)["params"],
-        }
+        params: dict[str, Any] = {"encoder": encoder.init(name_key(key, "encoder"), inputs)}
+        num_features = _num_features("encoder", encoder, params["encoder"], inputs)
+        own_features: dict[str, int] = {}
+        if task_encoders:
+            params["task_encoders"] = {}
+        for name, own in task_encoders:
+            own_params = own.init(name_key(key, "task_encoders", name), inputs)
+            field = f"task_encoders: {name!r}"
+            own_features[name] = _num_features(field, own, own_params, inputs)
+            params["task_encoders"][name] = own_params
+        tower_key = name_key(key, "tower")
+        params["tower"] = init_tower(tree, plan, tower_key, num_features, own_features)
+        return params
 
     def apply(params: Any, inputs: Any, key: jax.Array | None = None) -> jax.Array:
-        encoder_key, rngs = None, None
-        if key is not None:
-            encoder_key, tower_key = jax.random.split(key)
-            rngs = {"dropout": tower_key}
-        features = encoder.apply(params["encoder"], inputs, encoder_key)
-        logits = tower.apply({"params": params["tower"]}, features, key is None, rngs=rngs)
-        return log_normalise_tasks(tree, logits)  # pyright: ignore[reportArgumentType]
+        def encode(own: Encoder, own_params: Any, *names: str) -> jax.Array:
+            return own.apply(own_params, inputs, None if key is None else name_key(key, *names))
 
-    return Network(init, apply, tree)
+        own_features = {}
+        for name, own in task_encoders:
+            features = encode(own, params["task_encoders"][name], "task_encoders", name)
+            rate = plan.heads[tree.task_index(name)].dropout
+            own_features[name] = drop(features, rate, key, name)
+        return apply_tower(
+            plan,
+            params["tower"],
+            encode(encoder, params["encoder"], "encoder"),
+            own_features,
+            None if key is None else name_key(key, "tower"),
+            dropout=config.dropout,
+            stop_parent_gradient=config.stop_parent_gradient,
+        )
+
+    return Network(init, apply, tree, encoder, config, task_encoders)
+
+
+def _num_features(field: str, encoder: Encoder, params: Any, inputs: Any) -> int:
+    """Width of an encoder's features, perhaps the user's own."""
+    features = jax.eval_shape(lambda p, x: encoder.apply(p, x, None), params, inputs)
+    check_rank(f"{field}: features", features, 2)
+    return features.shape[1]
 
 
 def node_log_probs(network: Network, params: Any, inputs: Any) -> jax.Array:

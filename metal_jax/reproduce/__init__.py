@@ -1,5 +1,6 @@
 """The papers' tables, on data that anyone can have: protocols, labelling functions, seeds."""
 
+from metal_jax.reproduce._clinc_lfs import CLINC_LFS
 from metal_jax.reproduce._exhaust import (
     LSTM,
     PUBLISHED_EXHAUST,
@@ -14,20 +15,23 @@ from metal_jax.reproduce._exhaust_problems import (
     load_exhaust_problems,
     mean_run,
 )
-from metal_jax.reproduce._metal import (
-    PUBLISHED,
-    MetalConfig,
-    gold_leaf_probs,
-    run_metal,
-    score,
-    summarise_metal,
-)
+from metal_jax.reproduce._metal import PUBLISHED, MetalConfig, run_metal
+from metal_jax.reproduce._metal_scores import gold_leaf_probs, score
+from metal_jax.reproduce._metal_summary import summarise_metal
 from metal_jax.reproduce._openi_lfs import OPENI_LFS
-from metal_jax.reproduce._problems import Problem, load_problems, openi, stdlib_docs, trec
+from metal_jax.reproduce._problems import (
+    Problem,
+    clinc150,
+    load_problems,
+    openi,
+    stdlib_docs,
+    trec,
+)
 from metal_jax.reproduce._stdlib_lfs import STDLIB_LFS
 from metal_jax.reproduce._trec_lfs import TREC_LFS
 
 __all__ = [
+    "CLINC_LFS",
     "LSTM",
     "OPENI_LFS",
     "PUBLISHED",
@@ -38,6 +42,7 @@ __all__ = [
     "ExhaustProblem",
     "MetalConfig",
     "Problem",
+    "clinc150",
     "draw_exhaust",
     "fashion_runs",
     "gold_leaf_probs",

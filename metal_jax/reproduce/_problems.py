@@ -12,10 +12,12 @@ from metal_jax.datasets import (
     TextDataset,
     VotedDataset,
     fingerprint,
+    load_clinc150,
     load_openi,
     load_stdlib_docs,
     load_trec,
 )
+from metal_jax.reproduce._clinc_lfs import CLINC_LFS
 from metal_jax.reproduce._openi_lfs import OPENI_LFS
 from metal_jax.reproduce._stdlib_lfs import STDLIB_LFS
 from metal_jax.reproduce._trec_lfs import TREC_LFS
@@ -57,6 +59,14 @@ def trec(folder: Path) -> Problem:
     return _with_own_lfs(load_trec(folder), TREC_LFS, "TREC questions; 68 WRENCH LFs, 77 of ours")
 
 
+def clinc150(folder: Path) -> Problem:
+    """Requests to an assistant: domain -> intent, with hand-written LFs for both levels."""
+    dataset = load_clinc150(folder)
+    applied = labeling.apply(CLINC_LFS, dataset.items, dataset.tree)
+    note = f"CLINC150 requests to an assistant; {len(CLINC_LFS)} LFs of ours"
+    return Problem(dataset, applied.votes, applied.lf_names, note)
+
+
 def _with_own_lfs(voted: VotedDataset, lfs, note: str) -> Problem:
     applied = labeling.apply(lfs, voted.dataset.items, voted.dataset.tree)
     return Problem(
@@ -71,16 +81,20 @@ def load_problems(data: str | Path | None) -> list[Problem]:
     """The embedded problem, and those of a folder of real data where one is given.
 
     Args:
-        data: folder with `votes/openi_cxr` and `votes/wrench_trec`, or None.
+        data: folder with `votes/openi_cxr`, `votes/wrench_trec` and `text/clinc150`, or None.
 
     Returns:
-        One problem, or three.
+        One problem, or four.
 
     Raises:
         FileNotFoundError: a data set is missing from the folder.
     """
     problems = [stdlib_docs()]
     if data is not None:
-        votes = Path(data) / "votes"
-        problems += [openi(votes / "openi_cxr"), trec(votes / "wrench_trec")]
+        data = Path(data)
+        problems += [
+            openi(data / "votes" / "openi_cxr"),
+            trec(data / "votes" / "wrench_trec"),
+            clinc150(data / "text" / "clinc150"),
+        ]
     return problems

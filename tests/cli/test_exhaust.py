@@ -9,6 +9,7 @@ import struct
 import numpy as np
 import pytest
 
+from metal_jax._core.event_files import masked_crc
 from metal_jax.cli import main
 from metal_jax.cli._exhaust_sources import _LAYOUTS, _guessed_tags
 from metal_jax.exhaust import (
@@ -21,7 +22,6 @@ from metal_jax.exhaust import (
     save_predictor,
     write_runs,
 )
-from metal_jax.exhaust._tensorboard import _masked_crc
 
 TINY = ["--members", "2", "--steps", "20", "--quiet"]
 
@@ -145,7 +145,7 @@ def event(step, tag, value):
     summary = bytes([0x0A, len(scalar)]) + scalar
     data = bytes([0x10, step, 0x2A, len(summary)]) + summary
     head = struct.pack("<Q", len(data))
-    return head + struct.pack("<I", _masked_crc(head)) + data + struct.pack("<I", _masked_crc(data))
+    return head + struct.pack("<I", masked_crc(head)) + data + struct.pack("<I", masked_crc(data))
 
 
 def test_import_event_files(tmp_path, capsys):

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from metal_jax._core.recurrent import lstm
+from metal_jax._core.recurrent import (
+    LstmWeights,
+    bidirectional_lstm,
+    forget_gate_open,
+    lstm,
+)
 
 NUM_STEPS, SIZE = 4, 2
 LENGTHS = np.array([4, 2, 0])
@@ -100,3 +105,39 @@ def test_dtypes_are_kept_under_strict_promotion(dtype):
             *shapes,
         )
     assert {x.dtype for x in jax.tree.leaves(found)} == {jnp.dtype(dtype)}
+
+
+def weights_of_two(width, seed=1):
+    rng = np.random.default_rng(seed)
+    shapes = ((2, width, 4 * SIZE), (2, SIZE, 4 * SIZE), (2, 4 * SIZE))
+    return LstmWeights(*(jnp.asarray(rng.normal(size=shape)) for shape in shapes))
+
+
+@pytest.mark.parametrize("mask", [PADDED, ~PADDED, WITH_GAPS], ids=["after", "before", "gaps"])
+def test_both_directions_read_an_items_own_steps(mask):
+    width = 3
+    weights = weights_of_two(width)
+    inputs = np.random.default_rng(2).normal(size=(3, NUM_STEPS, width))
+    found = np.asarray(bidirectional_lstm(jnp.asarray(inputs), jnp.asarray(mask.T), weights))
+    assert found.shape == (2, 3, NUM_STEPS, SIZE)
+    for item in range(3):
+        steps = np.flatnonzero(mask[:, item])
+        for direction, order in enumerate((steps, steps[::-1])):
+            one = LstmWeights(*(np.asarray(part[direction]) for part in weights))
+            projected = (inputs[item, order] @ one.input + one.bias)[:, None]
+            kept = np.ones((len(order), 1), bool)
+            if len(order):
+                alone = reference(projected, one.recurrent, kept, np)[:, 0]
+                np.testing.assert_allclose(found[direction, item, order], alone, 1e-11, 1e-13)
+        last = found[0, item, -1], found[1, item, 0]
+        if len(steps):
+            np.testing.assert_array_equal(last[0], found[0, item, steps[-1]])
+            np.testing.assert_array_equal(last[1], found[1, item, steps[0]])
+        else:
+            assert not np.any(last)
+
+
+def test_the_forget_gate_starts_open():
+    bias = forget_gate_open(jax.random.key(0), (2, 8), jnp.float32)
+    assert bias.dtype == np.float32
+    assert bias.tolist() == [[0, 0, 1, 1, 0, 0, 0, 0]] * 2

@@ -3,8 +3,8 @@ import struct
 
 import pytest
 
+from metal_jax._core.event_files import masked_crc
 from metal_jax.exhaust import read_tensorboard
-from metal_jax.exhaust._tensorboard import _masked_crc
 
 
 def varint(value):
@@ -32,13 +32,13 @@ def event(step, tag, value, *, tensor=False):
 
 def record(data):
     head = struct.pack("<Q", len(data))
-    return head + struct.pack("<I", _masked_crc(head)) + data + struct.pack("<I", _masked_crc(data))
+    return head + struct.pack("<I", masked_crc(head)) + data + struct.pack("<I", masked_crc(data))
 
 
 def test_known_checksum():
     # CRC-32C of "123456789" is e3069283.
     crc = 0xE3069283
-    assert _masked_crc(b"123456789") == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    assert masked_crc(b"123456789") == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
-"""Hashed n-grams, the vocabulary, and encoders."""
+"""What every encoder must do, and the embedding bag against a dense product."""
 
-import subprocess
-import sys
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,99 +10,142 @@ import pytest
 
 from metal_jax.network import (
     BagOfFeatures,
+    Encoder,
+    cnn,
     embedding_bag,
-    fit_vocabulary,
+    fit_tokeniser,
+    from_module,
     hashed_ngrams,
-    select_features,
+    lstm_encoder,
+    mlp,
+    precomputed,
+    tokenise,
 )
 
 TEXTS = ["How far is the moon?", "parseHTMLString(text)", "", "the the moon"]
+BAG = jax.tree.map(jnp.asarray, hashed_ngrams(TEXTS, num_features=64))
+TOKENISER = fit_tokeniser(TEXTS)
+TOKENS = jax.tree.map(jnp.asarray, tokenise(TEXTS, TOKENISER).tokens)
+VECTORS = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5)), jnp.float32)
+IMAGES = jnp.asarray(np.random.default_rng(0).integers(0, 256, (4, 9, 6)), jnp.uint8)
 
 
-def test_hashed_ngrams_are_the_same_in_every_process():
-    code = (
-        f"from metal_jax.network import hashed_ngrams\nprint(hashed_ngrams({TEXTS!r}).ids.tolist())"
-    )
-    for seed in ("1", "2"):
-        run = subprocess.run(
-            [sys.executable, "-c", code],
-            env={"PYTHONHASHSEED": seed, "JAX_PLATFORMS": "cpu", "PYTHONPATH": ":".join(sys.path)},
-            capture_output=True,
-            text=True,
-            check=True,
+class Case(NamedTuple):
+    """An encoder, how to make it again, inputs of four items, its number of features."""
+
+    make: Any
+    inputs: Any
+    width: int
+
+
+CASES = {
+    "embedding_bag": Case(lambda: embedding_bag(64, 5), BAG, 5),
+    "lstm": Case(lambda: lstm_encoder(TOKENISER.num_ids, 3, 2), TOKENS, 4),
+    "cnn": Case(lambda: cnn((3, 4)), IMAGES.at[2].set(0), 4),
+    "mlp": Case(lambda: mlp((3, 4)), VECTORS.at[2].set(0), 4),
+    "precomputed": Case(lambda: precomputed(dropout=0.4), VECTORS.at[2].set(0), 5),
+    "projected": Case(lambda: precomputed(3, dropout=0.4), VECTORS.at[2].set(0), 3),
+}
+
+
+class Found(NamedTuple):
+    """A case, and programs that are compiled once for all tests of it."""
+
+    encoder: Encoder
+    inputs: Any
+    width: int
+    start: Any
+    gradients: Any
+
+
+@pytest.fixture(scope="module", params=CASES)
+def found(request) -> Found:
+    make, inputs, width = CASES[request.param]
+    encoder = make()
+
+    def start(key):
+        params = encoder.init(key, inputs)
+        return params, encoder.apply(params, inputs, None)
+
+    def gradients(params, key):
+        def total(params):
+            features = encoder.apply(params, inputs, key)
+            return jnp.sum(features * jnp.arange(1.0, 5)[:, None]), features
+
+        return jax.grad(total, has_aux=True)(params)
+
+    return Found(encoder, inputs, width, jax.jit(start), jax.jit(gradients))
+
+
+def test_features_are_finite_and_jit_is_eager(found):
+    params, features = found.start(jax.random.key(0))
+    assert features.shape == (4, found.width)
+    assert features.dtype == jnp.float32
+    assert np.isfinite(features).all()
+    eager = found.encoder.apply(params, found.inputs, None)
+    np.testing.assert_allclose(eager, features, atol=1e-5)
+
+
+def test_dropout_follows_the_key(found):
+    params, features = found.start(jax.random.key(0))
+    keys = jax.random.key(1), jax.random.key(2), jax.random.key(1)
+    grads, noisy = zip(*(found.gradients(params, key) for key in keys), strict=True)
+    np.testing.assert_array_equal(noisy[0], noisy[2])
+    assert np.abs(noisy[0] - noisy[1]).max() > 0
+    assert np.abs(noisy[0] - features).max() > 0
+    for leaf in jax.tree.leaves((grads, noisy)):
+        assert np.isfinite(leaf).all()
+
+
+def test_replicas_are_a_loop(found):
+    keys = jax.random.split(jax.random.key(3))
+    together = jax.jit(jax.vmap(found.start))(keys)
+    for i, key in enumerate(keys):
+        jax.tree.map(
+            lambda a, b, i=i: np.testing.assert_allclose(a[i], b, 1e-4, 1e-5),
+            together,
+            found.start(key),
         )
-        assert run.stdout.strip() == str(hashed_ngrams(TEXTS).ids.tolist())
 
 
-def test_hashed_ngrams_count_and_scale():
-    bag = hashed_ngrams(["b a a", "a", ""])
-    norms = np.linalg.norm(bag.weights, axis=1)
-    np.testing.assert_allclose(norms, [1, 1, 0], atol=1e-6)
-    # b, a, (start b), (b a), (a a), (start . a), (b . a)
-    assert np.sum(bag.weights > 0, axis=1).tolist() == [7, 2, 0]
-    assert bag.weights[0, 1] / bag.weights[0, 0] == pytest.approx(np.log(3) / np.log(2))
-    assert bag.ids[1, 0] == bag.ids[0, 1]
-    assert bag.ids.dtype == np.int32
-    assert bag.weights.dtype == np.float32
+def test_equal_settings_give_the_same_encoder(found, request):
+    make = CASES[request.node.callspec.params["found"]].make
+    assert make() is found.encoder
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [("readLine", "read line"), ("HTTPServer", "http server"), ("get_name", "get name")],
-)
-def test_names_are_split(one, other):
-    words = [set(hashed_ngrams([text]).ids[0, :2].tolist()) for text in (one, other)]
-    assert len(words[0] & words[1]) >= (1 if "_" in one else 2)
+def test_lowers_for_every_platform(found):
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params, _ = jax.eval_shape(found.start, key)
+    exported = jax.export.export(found.gradients, platforms=["cpu", "cuda", "tpu"])(params, key)
+    assert exported.platforms == ("cpu", "cuda", "tpu")
 
 
-def test_limits():
-    bag = hashed_ngrams(["a b c d e f", "a"], num_features=8, max_features=3)
-    assert bag.ids.shape[1] <= 3
-    assert bag.ids.max() < 8
-    assert hashed_ngrams([]).ids.shape == (0, 1)
-
-
-def test_vocabulary_keeps_the_frequent_features():
-    ids = np.array([[7, 3, 9], [7, 3, 0], [7, 5, 0], [5, 0, 0]])
-    bag = BagOfFeatures(ids, (ids > 0).astype(np.float32))
-    vocabulary = fit_vocabulary(bag)
-    assert vocabulary.ids.tolist() == [3, 5, 7]
-    np.testing.assert_allclose(vocabulary.idf, 1 + np.log(5 / np.array([3, 3, 4])), rtol=1e-6)
-    assert fit_vocabulary(bag, max_size=2).ids.tolist() == [3, 7]
-    with pytest.raises(ValueError, match="no feature occurs in 9 of the 4 items"):
-        fit_vocabulary(bag, min_count=9)
-
-
-def test_select_features_against_a_dense_matrix():
-    rng = np.random.default_rng(0)
-    dense = rng.random((6, 30)) * (rng.random((6, 30)) < 0.3)
-    dense[5] = 0
-    bag = BagOfFeatures(np.tile(np.arange(30), (6, 1)), dense.astype(np.float32))
-    vocabulary = fit_vocabulary(bag)
-    selected = select_features(bag, vocabulary)
-    found = np.zeros((6, len(vocabulary.ids)))
-    np.add.at(found, (np.arange(6)[:, None], selected.ids), selected.weights)
-    expected = dense[:, vocabulary.ids] * vocabulary.idf
-    expected /= np.maximum(np.linalg.norm(expected, axis=1, keepdims=True), 1e-12)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    few = select_features(bag, vocabulary, max_features=2)
-    assert few.ids.shape == (6, 2)
-    np.testing.assert_array_equal(few.ids, selected.ids[:, :2])
-
-
-def test_unknown_features_are_dropped():
-    vocabulary = fit_vocabulary(hashed_ngrams(["red fox", "red hen"]))
-    assert not select_features(hashed_ngrams(["blue whale"]), vocabulary).weights.any()
+@pytest.mark.parametrize("x64", [False, True])
+def test_types_hold_under_strict_promotion(found, x64):
+    with jax.enable_x64(x64), jax.numpy_dtype_promotion("strict"):
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        params = jax.eval_shape(found.encoder.init, key, found.inputs)
+        features = jax.eval_shape(found.encoder.apply, params, found.inputs, key)
+    expected = jnp.dtype("float64" if x64 else "float32")
+    assert {x.dtype for x in (*jax.tree.leaves(params), features)} == {expected}
 
 
 def test_embedding_bag_is_a_sparse_matrix_product():
-    bag = hashed_ngrams(TEXTS, num_features=64)
     encoder = embedding_bag(64, 5)
-    params = encoder.init(jax.random.key(0), bag)
+    params = encoder.init(jax.random.key(0), BAG)
     dense = np.zeros((4, 64), np.float32)
-    np.add.at(dense, (np.arange(4)[:, None], bag.ids), bag.weights)
-    found = encoder.apply(params, bag, None)
+    np.add.at(dense, (np.arange(4)[:, None], BAG.ids), BAG.weights)
+    found = encoder.apply(params, BAG, None)
     np.testing.assert_allclose(found, dense @ np.asarray(params["table"]), atol=1e-6)
-    assert not np.allclose(encoder.apply(params, bag, jax.random.key(1)), found)
-    longer = BagOfFeatures(*(jnp.pad(jnp.asarray(x), ((0, 0), (0, 3))) for x in bag))
+    longer = BagOfFeatures(*(jnp.pad(x, ((0, 0), (0, 3))) for x in BAG))
     np.testing.assert_allclose(encoder.apply(params, longer, None), found, atol=1e-6)
+
+
+def test_state_that_training_would_lose_is_refused():
+    class Normalised(nn.Module):
+        @nn.compact
+        def __call__(self, inputs, deterministic):
+            return nn.BatchNorm(deterministic)(inputs)
+
+    with pytest.raises(ValueError, match=r"Normalised: got collections \['batch_stats'\]"):
+        from_module(Normalised()).init(jax.random.key(0), VECTORS)

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from metal_jax._core.sharding import data_mesh
+from metal_jax._core.sharding import replica_mesh
 from metal_jax.network import (
     Encoder,
     Examples,
     FitConfig,
+    LossConfig,
     NetworkConfig,
+    OptimiserConfig,
     TrainingConfig,
     build,
     fit,
@@ -125,7 +127,7 @@ def test_replicas_spread_over_devices_equal_one_device():
     keys = jax.random.split(jax.random.key(0), 3)  # on two devices: one of them is padded
     labels = np.stack([np.roll(EXAMPLES.leaf_probs, i, axis=1) for i in range(3)])
     examples = EXAMPLES._replace(leaf_probs=labels)
-    mesh = data_mesh(2)
+    mesh = replica_mesh(2)
     spread = fit(NETWORK, examples, VALIDATION, CONFIG, key=keys, mesh=mesh)
     together = fit(NETWORK, examples, VALIDATION, CONFIG, key=keys)
     assert_trees_close(spread.params, together.params, 1e-4)
@@ -138,7 +140,7 @@ def test_chunk_length_changes_nothing():
     results = []
     for steps_per_chunk in (10, 25):
         training = TrainingConfig(32, 50, steps_per_chunk, 0)
-        config = FitConfig(learning_rate=3e-3, training=training)
+        config = FitConfig(OptimiserConfig(3e-3), training=training)
         results.append(fit(NETWORK, EXAMPLES, VALIDATION, config, key=jax.random.key(0)))
         assert results[-1].best_step == 50
     assert_trees_close(results[0].params, results[1].params, 1e-6)
@@ -178,14 +180,18 @@ def test_early_stopping_keeps_the_best():
     assert result.num_steps < 200
     assert result.best_step == 5 * (best + 1)
     assert len(result.valid_loss) == best + 1 + 3
-    assert steps[-1] == (result.num_steps, ["train_loss", "valid_score"])
+    assert steps[-1] == (result.num_steps, ["train_loss", "valid_loss"])
     log_p = NETWORK.apply(result.params, flipped.inputs)
     loss = soft_label_loss(log_p, node_sum(TREE, flipped.leaf_probs)).mean()
     assert float(loss) == pytest.approx(result.valid_loss[best], rel=1e-4)
 
 
 def test_a_task_of_weight_zero_is_not_learned():
-    config = dataclasses.replace(CONFIG, task_weights=(1.0, 0.0), weight_decay=0.0)
+    config = dataclasses.replace(
+        CONFIG,
+        loss=LossConfig(task_weights=(1.0, 0.0)),
+        optimiser=OptimiserConfig(weight_decay=0.0),
+    )
     key = jax.random.key(0)
     result = fit(NETWORK, EXAMPLES, VALIDATION, config, key=key)
     initial = NETWORK.init(jax.random.split(key)[0], EXAMPLES.inputs[:1])
@@ -216,6 +222,6 @@ def test_bad_examples(changes, message):
 
 
 def test_bad_task_weights():
-    config = FitConfig(task_weights=(1.0,))
+    config = FitConfig(loss=LossConfig(task_weights=(1.0,)))
     with pytest.raises(ValueError, match="task_weights"):
         fit(NETWORK, EXAMPLES, VALIDATION, config, key=jax.random.key(0))

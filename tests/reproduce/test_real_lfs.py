@@ -1,14 +1,15 @@
-"""The hand-written labelling functions for TREC and OpenI."""
+"""The hand-written labelling functions for TREC, OpenI and CLINC150."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from metal_jax.datasets import load_openi, load_trec
+from metal_jax.datasets import TextDataset, load_clinc150, load_openi, load_trec
 from metal_jax.labeling import LabelingFunction, apply, validate
+from metal_jax.reproduce._clinc_lfs import CLINC_LFS
 from metal_jax.reproduce._openi_lfs import OPENI_LFS
 from metal_jax.reproduce._trec_lfs import TREC_LFS
 
@@ -18,7 +19,7 @@ def votes_of(lfs: Sequence[LabelingFunction], text: str) -> dict[str, Any]:
     return {lf.name: vote for lf in lfs if (vote := lf({"text": text})) != -1}
 
 
-@pytest.mark.parametrize("lfs", [TREC_LFS, OPENI_LFS])
+@pytest.mark.parametrize("lfs", [TREC_LFS, OPENI_LFS, CLINC_LFS])
 def test_names_are_unique(lfs: Sequence[LabelingFunction]) -> None:
     assert len({lf.name for lf in lfs}) == len(lfs)
 
@@ -59,6 +60,35 @@ def test_nouns_that_are_not_asked_for(question: str) -> None:
     assert "animal" not in votes_of(TREC_LFS, question).values()
 
 
+@pytest.mark.parametrize(
+    ("request_text", "domain", "intent"),
+    [
+        ("please freeze my account", "banking", "freeze_account"),
+        ("how do i redeem my points", "credit_cards", "redeem_rewards"),
+        ("i need a recipe for goulash", "kitchen_and_dining", "recipe"),
+        ("skip this song", "home", "next_song"),
+        ("how do i jump start my car", "auto_and_commute", "jump_start"),
+        ("has my luggage been found", "travel", "lost_luggage"),
+        ("roll the dice", "utility", "roll_dice"),
+        ("when is payday", "work", "payday"),
+        ("tell me a joke", "small_talk", "tell_joke"),
+        ("reset to factory settings", "meta", "reset_settings"),
+    ],
+)
+def test_made_up_requests(request_text: str, domain: str, intent: str) -> None:
+    votes = votes_of(CLINC_LFS, request_text)
+    tasks = {lf.name: lf.task for lf in CLINC_LFS}
+    cast = {(tasks[name], vote) for name, vote in votes.items()}
+    assert {("domain", domain), (domain, intent)} <= cast
+
+
+def test_every_intent_and_domain_has_a_function() -> None:
+    names = [lf.name for lf in CLINC_LFS]
+    assert 150 <= len(names) <= 300
+    assert all(name.startswith("clinc_") for name in names)
+    assert len({lf.task for lf in CLINC_LFS}) == 11
+
+
 def test_denied_findings_do_not_count() -> None:
     report = "FINDINGS: No pneumothorax or effusion. Heart size normal. Lungs are clear."
     assert votes_of(OPENI_LFS, report) == {"openi_normal_no_finding": "normal"}
@@ -80,25 +110,28 @@ def test_graver_findings_silence_lighter_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("load", "folder", "lfs", "fewest", "least_coverage"),
+    ("load", "folder", "lfs", "step", "fewest", "least_coverage"),
     [
-        (load_trec, "wrench_trec", TREC_LFS, 30, 0.8),
-        (load_openi, "openi_cxr", OPENI_LFS, 10, 0.6),
+        (lambda path: load_trec(path).dataset, "votes/wrench_trec", TREC_LFS, 1, 30, 0.8),
+        (lambda path: load_openi(path).dataset, "votes/openi_cxr", OPENI_LFS, 1, 10, 0.6),
+        (load_clinc150, "text/clinc150", CLINC_LFS, 4, 200, 0.7),
     ],
+    ids=["trec", "openi", "clinc150"],
 )
 def test_on_the_real_training_texts(
     data_folder: Path,
-    load: Any,
+    load: Callable[[Path], TextDataset],
     folder: str,
     lfs: Sequence[LabelingFunction],
+    step: int,
     fewest: int,
     least_coverage: float,
 ) -> None:
-    path = data_folder / "votes" / folder
+    path = data_folder / folder
     if not path.is_dir():
         pytest.skip(f"real data not found: {path}")
-    dataset = load(path).dataset
-    rows = np.concatenate([dataset.splits["small"], dataset.splits["train"]])
+    dataset = load(path)
+    rows = np.concatenate([dataset.splits["small"], dataset.splits["train"][::step]])
     tree = dataset.tree
     applied = apply(lfs, [dataset.items[i] for i in rows], tree)
     votes = validate(applied.votes, tree, lf_names=applied.lf_names)
@@ -108,9 +141,10 @@ def test_on_the_real_training_texts(
     assert deeper[len(dataset.splits["small"]) :].any(1).mean() >= least_coverage
 
     # Better than a coin on the labelled set, taken together and each where it votes often.
-    small = votes[: len(dataset.splits["small"])]
-    right = small == dataset.gold[dataset.splits["small"], None]
-    counts, hits = np.sum(small >= 0, 0), np.sum(right & (small >= 0), 0)
+    small, gold = votes[: len(dataset.splits["small"])], dataset.gold[dataset.splits["small"]]
+    lies_beneath = (tree.covers[None] <= tree.covers[:, None]).all(-1)  # [vote, gold]
+    counts = np.sum(small >= 0, 0)
+    hits = np.sum(lies_beneath[small, gold[:, None]] & (small >= 0), 0)
     assert hits.sum() / counts.sum() > 0.8
     often = counts >= 10
-    assert np.all(hits[often] > 0.5 * counts[often])
+    assert np.all(hits[often] >= 0.5 * counts[often])

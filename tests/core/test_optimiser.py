@@ -1,0 +1,73 @@
+"""Schedules by name, and AdamW with them."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from metal_jax._core.optimiser import OptimiserConfig, learning_rates, make_optimiser
+
+
+def rates(schedule, warmup_steps, num_steps=10):
+    found = learning_rates(OptimiserConfig(2.0, schedule, warmup_steps), num_steps)
+    return np.array([float(found(step)) for step in range(num_steps + 1)])
+
+
+def test_schedules():
+    after = np.arange(7)
+    expected = {
+        "constant": np.full(7, 2.0),
+        "cosine": 1 + np.cos(np.pi * after / 6),
+        "linear": 2 - after / 3,
+        "inverse_sqrt": 2 * np.sqrt(4 / (4 + after)),
+    }
+    for name, values in expected.items():
+        found = rates(name, 4)
+        np.testing.assert_allclose(found[:4], [0, 0.5, 1, 1.5], err_msg=name)
+        np.testing.assert_allclose(found[4:], values, atol=1e-6, err_msg=name)
+
+
+def test_no_warmup_and_short_trainings():
+    for name in ("constant", "cosine", "linear", "inverse_sqrt"):
+        assert rates(name, 0)[0] == 2
+        assert np.isfinite(rates(name, 20, num_steps=5)).all()
+        assert rates(name, 20, num_steps=5)[4] == 2
+        assert np.isfinite(rates(name, 0, num_steps=1)).all()
+
+
+def test_the_default_is_the_measured_one():
+    config = OptimiserConfig()
+    schedule = learning_rates(config, 300)
+    other = optax.warmup_cosine_decay_schedule(0.0, 3e-2, 20, 300)
+    for step in (0, 1, 19, 20, 21, 150, 299, 300):
+        assert schedule(step) == other(step)
+    assert (config.weight_decay, config.max_gradient_norm) == (0.6, 1.0)
+    assert make_optimiser(config, 300) is make_optimiser(OptimiserConfig(), 300)
+
+
+def test_clipping_and_decay():
+    params = jnp.array([3.0, 4.0])
+    for max_norm, scale in ((None, 1.0), (1e-6, 1e-7)):
+        # With epsilon 1e-8 beside such gradients, Adam's first step tells their size.
+        config = OptimiserConfig(0.1, "constant", 0, weight_decay=0.5, max_gradient_norm=max_norm)
+        optimiser = make_optimiser(config, 10)
+        grads = jnp.array([6.0, 8.0])
+        updates, _ = optimiser.update(grads, optimiser.init(params), params)
+        clipped = grads * scale
+        adam = -0.1 * clipped / (jnp.abs(clipped) + 1e-8)
+        np.testing.assert_allclose(updates, adam - 0.1 * 0.5 * params, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("schedule", "step"),
+        ("learning_rate", -1.0),
+        ("learning_rate", float("nan")),
+        ("warmup_steps", -1),
+        ("max_gradient_norm", 0.0),
+    ],
+)
+def test_bad_settings(setting, value):
+    with pytest.raises(ValueError, match=f"{setting}: got {value!r}"):
+        OptimiserConfig(**{setting: value})
