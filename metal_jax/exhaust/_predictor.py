@@ -21,7 +21,7 @@ import numpy as np
 
 from metal_jax.exhaust._curve_baselines import predict_from_curve
 from metal_jax.exhaust._predictor_inputs import InputMap, Inputs, build_inputs, encode
-from metal_jax.exhaust._predictor_network import LstmNetwork
+from metal_jax.exhaust._predictor_network import LstmNetwork, network_of
 from metal_jax.exhaust._predictor_training import (
     PredictorConfig,
     apply_members,
@@ -33,6 +33,9 @@ from metal_jax.exhaust._records import Run
 from metal_jax.exhaust._targets import is_log_modelled, targets
 
 _NUM_POINTS = 5
+_SHARPNESS = 8
+_LEAST_ERROR = 1e-6
+_LEAST_LEFT = 0.25
 
 
 class Predictor(NamedTuple):
@@ -48,7 +51,9 @@ class Predictor(NamedTuple):
         mean: o numbers; targets are standardised, after the logarithm where `is_log_modelled`.
         std: o numbers.
         anchor: o numbers, the mean last value seen, for runs that have none.
+        member_weights: t tuples of m numbers that sum to one, how much each member counts.
         scores: t sorted tuples: |error| / predicted scale of the training runs left out.
+        score_weights: t tuples: of each of them, the weight of the member that left the run out.
     """
 
     params: Any
@@ -60,7 +65,9 @@ class Predictor(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     anchor: tuple[float, ...]
+    member_weights: tuple[tuple[float, ...], ...]
     scores: tuple[tuple[float, ...], ...]
+    score_weights: tuple[tuple[float, ...], ...]
 
 
 class Prediction(NamedTuple):
@@ -133,7 +140,7 @@ def fit_predictor(
     split_key, train_key = jax.random.split(key)
     part = leave_out(len(runs), config.num_members, split_key)
     keys = jax.random.split(train_key, config.num_members)
-    network = LstmNetwork(config.network, inputs.vocabulary.size, len(outputs))
+    network = network_of(config.network, inputs.vocabulary.size, outputs)
     rows = np.stack([trained_on(part, i) for i in range(config.num_members)])
     weights = np.ones(len(outputs), np.float32)
     weights[len(names) :] = config.auxiliary_weight / max(len(outputs) - len(names), 1)
@@ -146,7 +153,7 @@ def fit_predictor(
         network=network,
         config=config,
     )
-    scores = _left_out_scores(params, network, arrays, standardised[:, : len(names)], part)
+    judged = _judge_members(params, network, arrays, standardised[:, : len(names)], part, config)
     return Predictor(
         params,
         config,
@@ -157,7 +164,7 @@ def fit_predictor(
         tuple(mean.tolist()),
         tuple(std.tolist()),
         tuple(default.tolist()),
-        scores,
+        *judged,
     )
 
 
@@ -183,16 +190,23 @@ def predict(predictor: Predictor, runs: Sequence[Run], coverage: float = 0.9) ->
         empty = np.zeros((0, num))
         return Prediction(empty, empty, empty, empty)
     inputs = predictor.inputs
-    network = LstmNetwork(predictor.config.network, inputs.vocabulary.size, len(predictor.targets))
+    network = network_of(predictor.config.network, inputs.vocabulary.size, predictor.targets)
     location, scale = apply_members(predictor.params, network, encode(runs, inputs))
+    weights = np.array(predictor.member_weights).T[:, None]
     location, scale = location[..., :num], scale[..., :num]
+    spread = np.sum(weights * (location - np.sum(weights * location, 0)) ** 2, 0)
+    location, scale = (np.sum(weights * x, 0) for x in (location, scale))
     anchors = _anchors(runs, names, inputs.epochs_seen, predictor.held_out)
     anchors = np.where(np.isnan(anchors), predictor.anchor[:num], anchors)
     std = np.asarray(predictor.std[:num])
-    middle = anchors + np.asarray(predictor.mean[:num]) + std * location.mean(0)
-    width = std * _error_scale(location, scale)
-    quantiles = np.array([_quantile(scores, coverage) for scores in predictor.scores])
-    squares = np.array([np.mean(np.square(scores)) for scores in predictor.scores])
+    middle = anchors + np.asarray(predictor.mean[:num]) + std * location
+    scored = list(zip(predictor.scores, predictor.score_weights, strict=True))
+    quantiles = np.array([_quantile(*each, coverage) for each in scored])
+    squares = np.array([np.average(np.square(scores), weights=w) for scores, w in scored])
+    # The scores are errors of single members, whose mean is better: its squared error is theirs
+    # less their spread (Krogh and Vedelsby 1995, equation 6), here by the error they expect.
+    left = 1 - spread / np.maximum(squares * scale**2, _LEAST_ERROR)
+    width = std * scale * np.sqrt(np.maximum(left, _LEAST_LEFT))
     log = np.array([is_log_modelled(name) for name in names])
 
     def natural(x: np.ndarray) -> np.ndarray:
@@ -258,29 +272,54 @@ def _anchors(
     return found
 
 
-def _error_scale(location: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """How wrong the mean of members may be: their own guess, and how far they disagree."""
-    return np.sqrt(np.mean(scale, 0) ** 2 + np.var(location, 0))
-
-
-def _left_out_scores(
+def _judge_members(
     params: Any,
     network: LstmNetwork,
     arrays: Inputs,
     values: np.ndarray,
     part: np.ndarray,
-) -> tuple[tuple[float, ...], ...]:
-    """|error| / scale of the member that did not see the run; the disagreement is all members'."""
+    config: PredictorConfig,
+) -> tuple[tuple[tuple[float, ...], ...], ...]:
+    """Weights of the members, scores and their weights, from the runs that each left out.
+
+    A score is |error| / scale, both of the member that did not see the run. How far the members
+    disagree is no part of the scale: the others have seen the run and agree on its value, so that
+    their distance to the one that has not would be the very error judged.
+    """
     location, scale = apply_members(params, network, arrays)
-    location, scale = location[..., : values.shape[1]], scale[..., : values.shape[1]]
     runs = np.arange(len(part))
-    error = np.abs(location[part, runs] - values)
-    width = np.sqrt(scale[part, runs] ** 2 + np.var(location, 0))
-    scores = error / width
-    return tuple(tuple(np.sort(column[np.isfinite(column)]).tolist()) for column in scores.T)
+    own, width = (x[part, runs, : values.shape[1]] for x in (location, scale))
+    error = np.abs(own - values)
+    member_weights, scores, score_weights = [], [], []
+    for column, widths in zip(error.T, width.T, strict=True):
+        known = np.isfinite(column)
+        weights = _member_weights(column[known], part[known], config.member_rate)
+        found = column[known] / widths[known]
+        order = np.argsort(found)
+        member_weights.append(tuple(weights.tolist()))
+        scores.append(tuple(found[order].tolist()))
+        score_weights.append(tuple(weights[part[known]][order].tolist()))
+    return tuple(member_weights), tuple(scores), tuple(score_weights)
 
 
-def _quantile(scores: Sequence[float], coverage: float) -> float:
-    """The finite-sample quantile of split conformal prediction; the largest score at most."""
-    place = int(np.ceil(coverage * (len(scores) + 1))) - 1
+def _member_weights(error: np.ndarray, part: np.ndarray, member_rate: np.ndarray) -> np.ndarray:
+    """float[m] in proportion to a power of 1 / mean error of all members of the same rate."""
+    rate = member_rate[part]
+    judged = np.bincount(rate, minlength=member_rate.max() + 1)
+    total = np.bincount(rate, error, minlength=len(judged))
+    # A rate that nothing is known of counts as one of middling error.
+    mean = np.where(judged > 0, total / np.maximum(judged, 1), error.mean())
+    weights = (np.maximum(mean, _LEAST_ERROR) ** -_SHARPNESS)[member_rate]
+    return weights / weights.sum()
+
+
+def _quantile(scores: Sequence[float], weights: Sequence[float], coverage: float) -> float:
+    """The finite-sample quantile of split conformal prediction; the largest score at most.
+
+    Weighted as in Barber et al. 2023 (Conformal prediction beyond exchangeability, section 3), the
+    judged run counting like an average one.
+    """
+    reached = np.cumsum(weights)
+    reached /= reached[-1] * (1 + 1 / len(scores))
+    place = int(np.searchsorted(reached, coverage - 1e-12))
     return scores[min(place, len(scores) - 1)]

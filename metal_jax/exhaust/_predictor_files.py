@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ import jax.numpy as jnp
 from metal_jax import checkpoint
 from metal_jax.exhaust._predictor import Predictor
 from metal_jax.exhaust._predictor_inputs import InputMap, encode
-from metal_jax.exhaust._predictor_network import LstmNetwork, NetworkConfig
+from metal_jax.exhaust._predictor_network import NetworkConfig, network_of
 from metal_jax.exhaust._predictor_training import PredictorConfig
 from metal_jax.exhaust._records import Run
 
-_SCHEMA = 1
+_SCHEMA = 2
 _FILE = "predictor.json"
 _FOLDER = "params"
 
@@ -84,13 +85,13 @@ def load_predictor(path: str | os.PathLike[str]) -> Predictor:
         inputs = InputMap.from_json(record["inputs"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{file}: {error!r}") from None
-    like = jax.eval_shape(lambda: _empty_params(config, inputs, len(record["targets"])))
+    like = jax.eval_shape(lambda: _empty_params(config, inputs, fields["targets"]))
     params = checkpoint.load(Path(path, _FOLDER), like)
     return Predictor(**(fields | {"params": params, "config": config, "inputs": inputs}))
 
 
-def _empty_params(config: PredictorConfig, inputs: InputMap, num_outputs: int) -> Any:
-    network = LstmNetwork(config.network, inputs.vocabulary.size, num_outputs)
+def _empty_params(config: PredictorConfig, inputs: InputMap, names: Sequence[str]) -> Any:
+    network = network_of(config.network, inputs.vocabulary.size, names)
     example = jax.tree.map(jnp.asarray, encode([Run("example")], inputs))
     keys = jax.random.split(jax.random.key(0), config.num_members)
     return jax.vmap(lambda key: network.init(key, example))(keys)

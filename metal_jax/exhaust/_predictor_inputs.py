@@ -1,6 +1,7 @@
 """What the LSTM predictor reads of a run: its layers, its settings, its first epochs.
 
-Legend: n runs, s sequences of l tokens, h values a token, c settings, e epochs seen, q curves.
+Legend: n runs, l tokens, p paths of q tokens, h values a token, c settings, e epochs seen,
+u curves.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from metal_jax.exhaust._architecture import (
 )
 from metal_jax.exhaust._curve_baselines import first_epochs
 from metal_jax.exhaust._features import setting_names, setting_numbers
+from metal_jax.exhaust._layer_kinds import describe
 from metal_jax.exhaust._records import Run
 from metal_jax.exhaust._tokens import Vocabulary, build_vocabulary, tokenise
 
 _PATH = Layer("path")
+_IDENTITY = "skip"
 _MAX_PATHS = 32
 _LARGEST = 10.0
 
@@ -31,14 +34,18 @@ class Inputs(NamedTuple):
     """Runs as arrays.
 
     Attributes:
-        ids: int32[n, s, l], layer kinds; 0 is padding.
-        values: float32[n, s, l, h], sizes and rates of the layers.
+        ids: int32[n, l], layer kinds; 0 is padding.
+        values: float32[n, l, h], sizes and rates of the layers.
+        path_ids: int32[n, p, q], layer kinds on the live paths of a cell; p = 0 without cells.
+        path_values: float32[n, p, q, h].
         settings: float32[n, c], standardised.
-        curves: float32[n, e, 2 q], standardised values, then which of them are there.
+        curves: float32[n, e, 2 u], standardised values, then which of them are there.
     """
 
     ids: np.ndarray
     values: np.ndarray
+    path_ids: np.ndarray
+    path_values: np.ndarray
     settings: np.ndarray
     curves: np.ndarray
 
@@ -48,18 +55,18 @@ class InputMap(NamedTuple):
 
     Attributes:
         vocabulary: layer kinds.
-        num_sequences: s, of the training run with the most.
+        has_cells: whether a training run is a cell, so that paths are read.
         settings: c names.
         settings_mean: c numbers.
         settings_std: c numbers, positive.
         epochs_seen: e.
-        curves: q names: "role/metric", or "seconds".
-        curves_mean: q numbers.
-        curves_std: q numbers, positive.
+        curves: u names: "role/metric", or "seconds".
+        curves_mean: u numbers.
+        curves_std: u numbers, positive.
     """
 
     vocabulary: Vocabulary
-    num_sequences: int
+    has_cells: bool
     settings: tuple[str, ...]
     settings_mean: tuple[float, ...]
     settings_std: tuple[float, ...]
@@ -83,41 +90,58 @@ class InputMap(NamedTuple):
         return cls(**fields)
 
 
-def serialise(architecture: Architecture | None) -> tuple[Architecture, ...]:
-    """The sequences that the LSTM reads, which are pooled apart.
+class Serialised(NamedTuple):
+    """An architecture as the LSTM reads it.
+
+    Attributes:
+        sequence: layers, or a graph that is read in topological order.
+        paths: the live paths of a cell, each begun by a layer "path".
+    """
+
+    sequence: Architecture
+    paths: tuple[tuple[Layer, ...], ...] = ()
+
+
+def serialise(architecture: Architecture | None) -> Serialised:
+    """The sequences that the LSTM reads.
 
     A list of layers is one sequence, a graph is one in topological order. A cell whose nodes are
-    fixed is two: the operation in each slot, each slot with words of its own (what is computed
-    costs time), and the live paths from input to output, the shortest first (what the result
+    fixed is the operation in each slot, each slot with words of its own (what is computed costs
+    time), and the set of its live paths from input to output without identities (what the result
     depends on; equal for cells that compute the same). The choice is this library's.
 
     Args:
         architecture: layers or a graph; None gives an empty sequence.
 
     Returns:
-        One or two arguments for `tokenise`.
+        Arguments for `tokenise`.
 
     Example:
         >>> from metal_jax.exhaust import read_cell_string
-        >>> cell = read_cell_string("|conv~0|+|none~0|skip~1|")
-        >>> [[layer.type for layer in sequence] for sequence in serialise(cell)]
-        [['conv in slot 0', 'none in slot 1', 'skip in slot 2'], ['path', 'conv', 'skip']]
+        >>> cell = serialise(read_cell_string("|conv~0|+|none~0|skip~1|"))
+        >>> [layer.type for layer in cell.sequence]
+        ['conv in slot 0', 'none in slot 1', 'skip in slot 2']
+        >>> [[layer.type for layer in path] for path in cell.paths]
+        [['path', 'conv']]
     """
     if architecture is None:
-        return ((),)
+        return Serialised(())
     if not isinstance(architecture, Graph) or not architecture.fixed:
-        return (architecture,)
+        return Serialised(architecture)
     slots = tuple(
         edge.layer._replace(type=f"{edge.layer.type} in slot {i}")
         for i, edge in enumerate(architecture.edges)
         if edge.layer is not None
     )
-    paths = [
-        [edge.layer for edge in path if edge.layer is not None]
+    paths = tuple(
+        (_PATH, *(edge.layer for edge in path if edge.layer is not None and _computes(edge.layer)))
         for path in live_paths(architecture, _MAX_PATHS)
-    ]
-    paths.sort(key=lambda path: (len(path), [layer.type for layer in path]))
-    return slots, tuple(layer for path in paths for layer in (_PATH, *path))
+    )
+    return Serialised(slots, paths)
+
+
+def _computes(layer: Layer) -> bool:
+    return describe(layer).family != _IDENTITY
 
 
 def build_inputs(runs: Sequence[Run], epochs_seen: int = 0) -> InputMap:
@@ -131,7 +155,7 @@ def build_inputs(runs: Sequence[Run], epochs_seen: int = 0) -> InputMap:
         The map, for `encode`.
     """
     serial = [serialise(run.architecture) for run in runs]
-    vocabulary = build_vocabulary(sequence for sequences in serial for sequence in sequences)
+    vocabulary = build_vocabulary(part for each in serial for part in (each.sequence, *each.paths))
     settings = _settings_table(runs)
     names = tuple(sorted(name for name, x in settings.items() if np.nanmax(x) > np.nanmin(x)))
     curves: dict[str, np.ndarray] = {}
@@ -142,7 +166,7 @@ def build_inputs(runs: Sequence[Run], epochs_seen: int = 0) -> InputMap:
     curves = {name: table for name, table in curves.items() if np.isfinite(table).any()}
     return InputMap(
         vocabulary,
-        max((len(sequences) for sequences in serial), default=1),
+        any(each.paths for each in serial),
         names,
         tuple(float(np.nanmean(settings[name])) for name in names),
         tuple(float(np.nanstd(settings[name])) for name in names),
@@ -162,21 +186,12 @@ def encode(runs: Sequence[Run], inputs: InputMap) -> Inputs:
 
     Returns:
         The arrays; settings and values that are missing are 0, the training runs' mean.
-
-    Raises:
-        ValueError: a cell, where the training runs were lists of layers.
     """
-    parts: list[Architecture] = []
-    for run in runs:
-        sequences = serialise(run.architecture)
-        if len(sequences) > inputs.num_sequences:
-            raise ValueError(f"run {run.run!r:.60}: got a cell, expected layers as in training")
-        parts += [*sequences, *((),) * (inputs.num_sequences - len(sequences))]
-    # Where nothing is known of any architecture there is one token of padding.
-    length = max(1, *(len(layers(part)) for part in parts))
-    tokens = tokenise(parts, inputs.vocabulary, length)
-    ids = tokens.ids.reshape(len(runs), inputs.num_sequences, length)
-    sizes = tokens.values.reshape(*ids.shape, tokens.values.shape[-1])
+    serial = [serialise(run.architecture) for run in runs]
+    ids, values = _tokens([(each.sequence,) for each in serial], inputs.vocabulary)
+    # Paths say nothing to a predictor that has learnt from layers alone.
+    paths = [each.paths if inputs.has_cells else () for each in serial]
+    path_ids, path_values = _tokens(paths, inputs.vocabulary, int(inputs.has_cells))
     settings = np.zeros((len(runs), len(inputs.settings)), np.float32)
     table = _settings_table(runs)
     for j, name in enumerate(inputs.settings):
@@ -187,10 +202,25 @@ def encode(runs: Sequence[Run], inputs: InputMap) -> Inputs:
     for i, run in enumerate(runs):
         run = first_epochs(run, inputs.epochs_seen)
         for j, name in enumerate(inputs.curves):
-            values = _curve(run, name, inputs.epochs_seen)
-            curves[i, :, j] = _standard(values, inputs.curves_mean[j], inputs.curves_std[j])
-            curves[i, :, num_curves + j] = np.isfinite(values)
-    return Inputs(ids, sizes, settings, curves)
+            found = _curve(run, name, inputs.epochs_seen)
+            curves[i, :, j] = _standard(found, inputs.curves_mean[j], inputs.curves_std[j])
+            curves[i, :, num_curves + j] = np.isfinite(found)
+    return Inputs(ids[:, 0], values[:, 0], path_ids, path_values, settings, curves)
+
+
+def _tokens(
+    sets: Sequence[Sequence[Architecture]], vocabulary: Vocabulary, min_width: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ids [n, p, q] and values [n, p, q, h] of the p sequences of n runs, padded in both axes."""
+    width = max(min_width, *(len(each) for each in sets))
+    padded = [part for each in sets for part in (*each, *((),) * (width - len(each)))]
+    # Where there is nothing to read there is one token of padding.
+    length = max((len(layers(part)) for part in padded), default=0) or 1
+    tokens = tokenise(padded, vocabulary, length)
+    return (
+        tokens.ids.reshape(len(sets), width, length),
+        tokens.values.reshape(len(sets), width, length, tokens.values.shape[-1]),
+    )
 
 
 def _standard(values: np.ndarray, mean: float, std: float) -> np.ndarray:

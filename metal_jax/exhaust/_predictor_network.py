@@ -1,16 +1,19 @@
 """The network of the LSTM predictor: layers and first epochs in, all targets out.
 
-Legend: b runs, s sequences of l tokens, e epochs seen, h hidden units, o targets.
+Legend: b runs, l tokens, p paths of q tokens, e epochs seen, h hidden units, o targets.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
 from metal_jax._core.recurrent import (
     LstmWeights,
@@ -19,6 +22,7 @@ from metal_jax._core.recurrent import (
     lstm_layer,
 )
 from metal_jax.exhaust._predictor_inputs import Inputs
+from metal_jax.exhaust._targets import is_log_modelled
 from metal_jax.exhaust._tokens import PADDING
 
 # log2 sizes go up to about 10.
@@ -35,65 +39,114 @@ class NetworkConfig:
         hidden_size: of each direction of the LSTM.
         embedding_size: of a layer.
         head_size: of the dense layer before the outputs.
-        dropout: rate, before and after that layer.
     """
 
     hidden_size: int = 32
     embedding_size: int = 32
     head_size: int = 64
-    dropout: float = 0.1
+
+
+def network_of(config: NetworkConfig, num_kinds: int, names: Sequence[str]) -> LstmNetwork:
+    """The network that predicts the named targets."""
+    return LstmNetwork(config, num_kinds, tuple(is_log_modelled(name) for name in names))
 
 
 def apply_network(
-    network: LstmNetwork, params: Any, inputs: Inputs, dropout_key: jax.Array | None = None
+    network: LstmNetwork,
+    params: Any,
+    inputs: Inputs,
+    dropout: ArrayLike = 0.0,
+    key: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Location and log scale, float[b, o] each; with dropout where a key is given."""
-    if dropout_key is None:
+    """Location and log scale, float[b, o] each; with dropout at a traced rate where a key is given.
+
+    The rate is an argument, so that members with different rates are one program.
+    """
+    if key is None:
         return cast(Any, network.apply(params, inputs))
-    return cast(Any, network.apply(params, inputs, train=True, rngs={"dropout": dropout_key}))
+    return cast(Any, network.apply(params, inputs, dropout, rngs={"dropout": key}))
 
 
 class LstmNetwork(nn.Module):
-    """A bidirectional LSTM over the layers, one over the epochs, and a common head.
+    """A bidirectional LSTM over the layers, one over each live path, one over the epochs, a head.
 
     The layers' states are pooled by mean, maximum and sum (what adds up over layers, such as time,
-    needs a sum) beside the two final states.
+    needs a sum) beside the two final states. The paths of a cell are a set: what is read of each
+    is pooled over them by sum and maximum, so that their order means nothing.
+
+    Attributes:
+        config: sizes.
+        num_kinds: of layers, with padding and unknown.
+        timed: for each of o targets, whether it is a time. Of a cell, other targets depend on the
+            live paths alone.
     """
 
     config: NetworkConfig
     num_kinds: int
-    num_outputs: int
+    timed: tuple[bool, ...]
 
     @nn.compact
-    def __call__(self, inputs: Inputs, train: bool = False) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, inputs: Inputs, dropout: ArrayLike | None = None
+    ) -> tuple[jax.Array, jax.Array]:
         """Location and log scale, float[b, o] each, of the standardised targets."""
         config = self.config
-        parts = [*self._read_layers(inputs), inputs.settings]
-        if inputs.curves.shape[1]:
-            parts += self._read_curves(inputs)
-        dropout = nn.Dropout(config.dropout, deterministic=not train)
-        x = dropout(jnp.concatenate(parts, -1))
-        x = dropout(nn.gelu(nn.Dense(config.head_size, name="head")(x)))
-        location = nn.Dense(self.num_outputs, name="location")(x)
-        # How wrong the location is must not bend what it learns from.
-        log_scale = nn.Dense(self.num_outputs, name="log_scale")(jax.lax.stop_gradient(x))
-        return location, log_scale
-
-    def _read_layers(self, inputs: Inputs) -> list[jax.Array]:
-        config = self.config
-        num, num_sequences, size = inputs.ids.shape
-        ids = inputs.ids.reshape(num * num_sequences, size)
-        values = inputs.values.reshape(*ids.shape, inputs.values.shape[-1])
-        mask = ids != PADDING
-        x = nn.Embed(
+        embed = nn.Embed(
             self.num_kinds,
             config.embedding_size,
             name="kinds",
             embedding_init=nn.initializers.normal(_EMBEDDING_SCALE),
-        )(ids)
-        x = x + nn.Dense(config.embedding_size, name="values")(_VALUE_SCALE * values)
-        x = nn.gelu(x)
-        weights = self._lstm_weights("layers", 2, x.shape[-1])
+        )
+        sizes = nn.Dense(config.embedding_size, name="values")
+
+        def read(name: str, ids: jax.Array, values: jax.Array) -> jax.Array:
+            x = nn.gelu(embed(ids) + sizes(_VALUE_SCALE * values))
+            return self._read_layers(name, x, ids != PADDING)
+
+        result = [inputs.settings]
+        if inputs.curves.shape[1]:
+            result += self._read_curves(inputs)
+        whole = read("layers", inputs.ids, inputs.values)
+        if not inputs.path_ids.shape[1]:
+            return self._head("head", [whole, *result], dropout)
+        num, num_paths, length = inputs.path_ids.shape
+        ids = inputs.path_ids.reshape(num * num_paths, length)
+        values = inputs.path_values.reshape(*ids.shape, -1)
+        states = read("paths", ids, values).reshape(num, num_paths, -1)
+        there = inputs.path_ids[:, :, :1] != PADDING
+        result += [
+            jnp.sum(jnp.where(there, states, 0), 1),
+            jnp.max(jnp.where(there, states, -1), 1),
+            jnp.sum(there, 1).astype(states.dtype),
+        ]
+        # An operation that the result does not depend on costs time and changes nothing else.
+        of_time = self._head("head_of_times", [whole, *result], dropout)
+        of_result = self._head("head", result, dropout)
+        timed = np.array(self.timed)
+        location, log_scale = (
+            jnp.where(timed, x, y) for x, y in zip(of_time, of_result, strict=True)
+        )
+        return location, log_scale
+
+    def _head(
+        self, name: str, parts: list[jax.Array], dropout: ArrayLike | None
+    ) -> tuple[jax.Array, jax.Array]:
+        def drop(x: jax.Array) -> jax.Array:
+            if dropout is None:
+                return x
+            kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - dropout, x.shape)
+            return jnp.where(kept, x / (1 - dropout), 0)
+
+        x = drop(jnp.concatenate(parts, -1))
+        x = drop(nn.gelu(nn.Dense(self.config.head_size, name=name)(x)))
+        location = nn.Dense(len(self.timed), name=f"{name}_location")(x)
+        # How wrong the location is must not bend what it learns from.
+        x = jax.lax.stop_gradient(x)
+        return location, nn.Dense(len(self.timed), name=f"{name}_log_scale")(x)
+
+    def _read_layers(self, name: str, x: jax.Array, mask: jax.Array) -> jax.Array:
+        """float[b, 8 h]: both directions' states, pooled; zeros where there is no layer."""
+        weights = self._lstm_weights(name, 2, x.shape[-1])
         states = bidirectional_lstm(x, mask, weights)
         final = jnp.stack([states[0, :, -1], states[1, :, 0]])
         kept = mask[..., None]
@@ -102,7 +155,7 @@ class LstmNetwork(nn.Module):
         mean = total / jnp.maximum(length, 1).astype(total.dtype)
         largest = jnp.max(jnp.where(kept, states, -1), -2)
         pooled = jnp.concatenate([mean, largest, _SUM_SCALE * total, final], -1)
-        return [direction.reshape(num, -1) for direction in pooled]
+        return jnp.concatenate(list(pooled), -1)
 
     def _read_curves(self, inputs: Inputs) -> list[jax.Array]:
         x = nn.gelu(nn.Dense(self.config.embedding_size, name="epochs")(inputs.curves))

@@ -16,6 +16,7 @@ import optax
 
 from metal_jax.exhaust._predictor_inputs import Inputs
 from metal_jax.exhaust._predictor_network import LstmNetwork, NetworkConfig, apply_network
+from metal_jax.exhaust._tokens import PADDING, UNKNOWN
 
 _MAX_GRADIENT = 1.0
 _MIN_LOG_SCALE = -5.0
@@ -32,8 +33,13 @@ class PredictorConfig:
         batch_size: runs in a step.
         learning_rate: the highest of a cosine schedule with a warm-up of a twentieth.
         weight_decay: of AdamW.
+        dropout: rates, before and after the last hidden layer, that the members take in turn. Logs
+            with little noise want none and noisy ones much: how well each rate predicts the runs
+            that its members left out decides how much they count, target by target.
         auxiliary_weight: weight of all auxiliary targets together; each target has weight 1.
         ranking_weight: of the pairwise logistic ranking loss beside the absolute error.
+        unknown_rate: share of layers whose kind is hidden in a step, so that the network learns
+            what to make of kinds that it has not met; their sizes stay.
     """
 
     network: NetworkConfig = NetworkConfig()
@@ -41,9 +47,11 @@ class PredictorConfig:
     num_steps: int = 1200
     batch_size: int = 64
     learning_rate: float = 5e-3
-    weight_decay: float = 1e-2
+    weight_decay: float = 0.3
+    dropout: tuple[float, ...] = (0.05, 0.3)
     auxiliary_weight: float = 0.3
     ranking_weight: float = 0.0
+    unknown_rate: float = 0.02
 
     def __post_init__(self) -> None:
         if self.num_members < 2 or self.num_steps < 1 or self.batch_size < 2:
@@ -51,6 +59,18 @@ class PredictorConfig:
                 f"got {self.num_members} members, {self.num_steps} steps and batches of "
                 f"{self.batch_size}, expected at least 2, 1 and 2"
             )
+        object.__setattr__(self, "dropout", tuple(self.dropout))
+        if not 1 <= len(self.dropout) <= self.num_members:
+            raise ValueError(
+                f"dropout: got {len(self.dropout)} rates, expected 1 to {self.num_members}"
+            )
+        if not all(0 <= rate < 1 for rate in self.dropout):
+            raise ValueError(f"dropout: got {self.dropout}, expected rates from 0 up to 1")
+
+    @property
+    def member_rate(self) -> np.ndarray:
+        """int[m], which of the rates each member takes."""
+        return np.arange(self.num_members) % len(self.dropout)
 
 
 def leave_out(num: int, num_members: int, key: jax.Array) -> np.ndarray:
@@ -89,8 +109,8 @@ def train_members(
     )
     batch_size = min(config.batch_size, rows.shape[1])
 
-    def loss(params, batch, values, key):
-        location, log_scale = apply_network(network, params, batch, key)
+    def loss(params, batch, values, dropout, key):
+        location, log_scale = apply_network(network, params, batch, dropout, key)
         known = ~jnp.isnan(values)
         values = jnp.where(known, values, 0)
         share = jnp.where(known, weights, 0) / len(values)
@@ -103,16 +123,18 @@ def train_members(
             total += config.ranking_weight * _ranking_loss(location, values, known, weights)
         return total
 
-    def member(key: jax.Array, rows: jax.Array):
+    def member(key: jax.Array, rows: jax.Array, dropout: jax.Array):
         init_key, run_key = jax.random.split(key)
         params = network.init(init_key, jax.tree.map(lambda x: x[:1], arrays))
 
         def step(state, number):
             params, opt_state = state
-            batch_key, dropout_key = jax.random.split(jax.random.fold_in(run_key, number))
+            step_key = jax.random.fold_in(run_key, number)
+            batch_key, dropout_key, unknown_key = jax.random.split(step_key, 3)
             chosen = rows[jax.random.randint(batch_key, (batch_size,), 0, len(rows))]
             batch = jax.tree.map(lambda x: x[chosen], arrays)
-            grads = jax.grad(loss)(params, batch, values[chosen], dropout_key)
+            batch = _hide_kinds(batch, config.unknown_rate, unknown_key)
+            grads = jax.grad(loss)(params, batch, values[chosen], dropout, dropout_key)
             updates, opt_state = optimiser.update(grads, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), None
 
@@ -120,7 +142,22 @@ def train_members(
         (params, _), _ = jax.lax.scan(step, state, jnp.arange(config.num_steps))
         return params
 
-    return jax.vmap(member)(keys, rows)
+    rates = jnp.asarray(np.array(config.dropout)[config.member_rate], jnp.float32)
+    return jax.vmap(member)(keys, rows, rates)
+
+
+def _hide_kinds(batch: Inputs, rate: float, key: jax.Array) -> Inputs:
+    """Make a share of the layers unknown."""
+
+    def hide(ids: jax.Array, key: jax.Array) -> jax.Array:
+        hidden = jax.random.bernoulli(key, rate, ids.shape) & (ids != PADDING)
+        return jnp.where(hidden, UNKNOWN, ids)
+
+    layer_key, path_key = jax.random.split(key)
+    return batch._replace(
+        ids=hide(jnp.asarray(batch.ids), layer_key),
+        path_ids=hide(jnp.asarray(batch.path_ids), path_key),
+    )
 
 
 def _ranking_loss(

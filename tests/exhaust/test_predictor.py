@@ -24,11 +24,12 @@ from metal_jax.exhaust import (
     save_predictor,
     targets,
 )
-from metal_jax.exhaust._predictor import _auxiliary_targets
+from metal_jax.exhaust._predictor import _auxiliary_targets, _member_weights, _quantile
 from metal_jax.exhaust._predictor_inputs import build_inputs, encode, serialise
-from metal_jax.exhaust._predictor_network import LstmNetwork
+from metal_jax.exhaust._predictor_network import apply_network, network_of
 from metal_jax.exhaust._predictor_training import (
     _apply_all,
+    _hide_kinds,
     _ranking_loss,
     leave_out,
     train_members,
@@ -38,11 +39,12 @@ from metal_jax.exhaust._predictor_training import (
 NUM, NUM_EPOCHS, SEEN = 60, 5, 2
 NAMES = ("validation/accuracy", "seconds")
 CONFIG = PredictorConfig(
-    NetworkConfig(hidden_size=8, embedding_size=8, head_size=16, dropout=0.0),
+    NetworkConfig(hidden_size=8, embedding_size=8, head_size=16),
     num_members=3,
     num_steps=300,
     batch_size=32,
     learning_rate=1e-2,
+    dropout=(0.0, 0.1),
 )
 FEW_STEPS = dataclasses.replace(CONFIG, num_steps=10)
 
@@ -101,7 +103,7 @@ def train(predictor, values, part, weights, train=train_members):
         jnp.asarray(values, jnp.float32),
         jnp.asarray(rows),
         jnp.asarray(weights, jnp.float32),
-        network=LstmNetwork(config.network, inputs.vocabulary.size, len(predictor.targets)),
+        network=network_of(config.network, inputs.vocabulary.size, predictor.targets),
         config=config,
     )
 
@@ -301,9 +303,9 @@ def test_a_loaded_predictor_predicts_the_same(predictor, predictor_of_curves, tm
             load_predictor(folder)
 
     broken("{", "predictor.json: ")
-    broken("[]", "schema 1")
-    broken(json.dumps(record | {"schema": 2}), "schema 1")
-    broken(json.dumps({"schema": 1}), "predictor.json: KeyError")
+    broken("[]", "schema 2")
+    broken(json.dumps(record | {"schema": 1}), "schema 2")
+    broken(json.dumps({"schema": 2}), "predictor.json: KeyError")
     broken(json.dumps(record | {"config": {"depth": 3}}), "predictor.json: ")
     broken(json.dumps(record | {"targets": record["targets"][:1]}), "saved float32")
     vocabulary = record["inputs"]["vocabulary"] | {"sizes": ["width"]}
@@ -372,7 +374,7 @@ def test_parameters_stay_float32_in_x64(predictor_of_curves):
 def test_the_network_needs_no_implicit_promotion(predictor_of_curves):
     # Training does: optax's schedules divide an integer count.
     inputs = predictor_of_curves.inputs
-    network = LstmNetwork(CONFIG.network, inputs.vocabulary.size, 2)
+    network = network_of(CONFIG.network, inputs.vocabulary.size, NAMES)
     arrays = jax.tree.map(jnp.asarray, encode(RUNS[:3], inputs))
     with jax.numpy_dtype_promotion("strict"):
         params = jax.eval_shape(lambda key: network.init(key, arrays), jax.random.key(0))
@@ -428,23 +430,68 @@ def test_ranking_weight_keeps_the_order():
 CELL = "|conv~0|+|none~0|skip~1|+|conv~0|none~1|none~2|"
 
 
+def types(layers):
+    return [layer.type for layer in layers]
+
+
 def test_cells_are_slots_and_live_paths():
-    slots, paths = serialise(read_cell_string(CELL))
-    assert [layer.type for layer in paths] == ["path", "conv"]
+    cell = serialise(read_cell_string(CELL))
+    assert [types(path) for path in cell.paths] == [["path", "conv"]]
     dead = serialise(read_cell_string("|pool~0|+|conv~0|none~1|+|conv~0|none~1|none~2|"))
-    assert dead[1] == paths
-    assert dead[0] != slots
+    assert dead.paths == cell.paths
+    assert dead.sequence != cell.sequence
     live = serialise(read_cell_string("|pool~0|+|none~0|skip~1|+|conv~0|pool~1|none~2|"))
-    assert [layer.type for layer in live[1]] == ["path", "conv", "path", "pool", "pool"]
-    assert len({layer.type for layer in live[0]}) == len(live[0]) == 6
+    assert [types(path) for path in live.paths] == [["path", "conv"], ["path", "pool", "pool"]]
+    assert len(set(types(live.sequence))) == len(live.sequence) == 6
     unfed = serialise(read_cell_string("|conv~0|+|none~0|skip~1|+|none~0|none~1|none~2|"))
-    assert unfed[1] == ()
+    assert unfed.paths == ()
+    identity = serialise(
+        read_cell_string("|skip~0|+|skip~0|none~1|+|skip_connect~0|none~1|none~2|")
+    )
+    assert [types(path) for path in identity.paths] == [["path"]]
+
+
+def test_only_times_depend_on_dead_operations_and_the_order_of_paths_on_nothing():
+    """Other targets of a cell are a function of the set of its live paths."""
+    cells = [
+        "|conv~0|+|none~0|pool~1|+|conv~0|none~1|pool~2|",
+        "|pool~0|+|none~0|conv~1|+|conv~0|none~1|none~2|",
+        "|conv~0|+|none~0|pool~1|+|conv~0|none~1|none~2|",
+    ]
+    runs = [Run(cell, read_cell_string(cell)) for cell in cells]
+    inputs = build_inputs(runs)
+    network = network_of(CONFIG.network, inputs.vocabulary.size, ["test/accuracy", "seconds"])
+    arrays = jax.tree.map(jnp.asarray, encode(runs, inputs))
+    params = network.init(jax.random.key(0), arrays)
+    found = np.asarray(apply_network(network, params, arrays)[0])
+    turned = arrays._replace(
+        path_ids=arrays.path_ids[:, ::-1], path_values=arrays.path_values[:, ::-1]
+    )
+    np.testing.assert_allclose(apply_network(network, params, turned)[0], found, atol=1e-6)
+    np.testing.assert_array_equal(found[1, 0], found[2, 0])
+    assert abs(found[1, 1] - found[2, 1]) > 1e-3
+    assert abs(found[0, 0] - found[2, 0]) > 1e-3
+
+
+def test_unknown_kinds_are_met_in_training():
+    """What is hidden of a batch: the share asked for, never padding, never the sizes."""
+    inputs = build_inputs(RUNS)
+    batch = jax.tree.map(jnp.asarray, encode(RUNS, inputs))
+    found = _hide_kinds(batch, 0.3, jax.random.key(0))
+    there = np.asarray(batch.ids) != 0
+    hidden = np.asarray(found.ids) == 1
+    assert not hidden[~there].any()
+    assert 0.2 < hidden[there].mean() < 0.4
+    np.testing.assert_array_equal(found.values, batch.values)
+    np.testing.assert_array_equal(
+        np.where(hidden, 0, found.ids), np.where(hidden, 0, np.asarray(batch.ids))
+    )
 
 
 @pytest.mark.parametrize("architecture", [None, RUNS[0].architecture], ids=["none", "list"])
 def test_a_predictor_of_cells_reads_other_runs(architecture):
     inputs = build_inputs([Run("a", read_cell_string(CELL))])
-    network = LstmNetwork(CONFIG.network, inputs.vocabulary.size, 1)
+    network = network_of(CONFIG.network, inputs.vocabulary.size, ["test/accuracy"])
     cells, others = (
         jax.tree.map(jnp.asarray, encode([Run("a", each)], inputs))
         for each in (read_cell_string(CELL), architecture)
@@ -471,3 +518,28 @@ def test_a_predictor_of_cells_is_loaded(tmp_path):
     fitted = fit_predictor(runs, ["test/accuracy"], key=jax.random.key(0), config=config)
     save_predictor(tmp_path, fitted)
     assert_same(predict(load_predictor(tmp_path), runs), predict(fitted, runs))
+
+
+def test_members_of_the_better_rate_count_more():
+    """Rates are judged target by target on the runs that their members left out."""
+    part = np.array([0, 1, 2, 3] * 5)
+    error = np.where(part % 2 == 0, 1.0, 2.0)
+    member_rate = np.array([0, 1, 0, 1])
+    weights = _member_weights(error, part, member_rate)
+    np.testing.assert_allclose(weights.sum(), 1)
+    np.testing.assert_allclose(weights[0] / weights[1], 2.0**8)
+    assert weights[0] == weights[2]
+    # Nothing known of the second rate: all count the same.
+    np.testing.assert_allclose(_member_weights(np.ones(5), np.zeros(5, int), member_rate), 0.25)
+    assert _member_weights(np.zeros(20), part, member_rate).tolist() == [0.25] * 4
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.9, 0.99])
+def test_equal_weights_give_the_quantile_of_split_conformal_prediction(coverage):
+    scores = np.sort(np.random.default_rng(0).exponential(size=37))
+    place = min(int(np.ceil(coverage * 38)), 37) - 1
+    assert _quantile(scores, np.full(37, 0.3), coverage) == scores[place]
+    # What has no weight does not count.
+    doubled, weights = np.repeat(scores, 2), np.tile([1.0, 0.0], 37)
+    found = _quantile(doubled, weights, coverage)
+    assert scores[max(place - 1, 0)] <= found <= scores[place]
