@@ -264,7 +264,10 @@ def test_search(folder, capsys):
 def test_one_target(folder, capsys):
     predictor = load_predictor(folder / "predictor")
     one = folder / "one"
-    save_predictor(one, predictor._replace(num_targets=1, scores=predictor.scores[:1]))
+    of_one = {
+        name: getattr(predictor, name)[:1] for name in ("member_weights", "scores", "score_weights")
+    }
+    save_predictor(one, predictor._replace(num_targets=1, **of_one))
     write_runs(folder / "broken.jsonl", [synthetic_run(i, metrics=False) for i in range(5)])
     with (folder / "broken.jsonl").open("a") as file:
         file.write("{\n")
