@@ -45,5 +45,11 @@ def embedding_bag(num_features: int, width: int = 64, *, dropout: float = 0.3) -
 
     Returns:
         An encoder of `BagOfFeatures`; an item without features has zeros.
+
+    Example:
+        >>> from metal_jax.network import hashed_ngrams
+        >>> encoder, inputs = embedding_bag(1000, 8), hashed_ngrams(["a b"], num_features=1000)
+        >>> jax.eval_shape(encoder.init, jax.random.key(0), inputs)["table"].shape
+        (1000, 8)
     """
     return shared_encoder(_EmbeddingBag(num_features, width, dropout))

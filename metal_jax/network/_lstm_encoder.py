@@ -90,6 +90,15 @@ def lstm_encoder(
     Raises:
         ValueError: initial embeddings of another shape, or not finite; by `init` and `apply`, ids
             that are not [b, l] or a mask of another shape.
+
+    Example:
+        >>> from metal_jax.network import fit_tokeniser, tokenise
+        >>> texts = ["red fox", "red hen"]
+        >>> tokeniser = fit_tokeniser(texts)
+        >>> encoder, tokens = lstm_encoder(tokeniser.num_ids), tokenise(texts, tokeniser).tokens
+        >>> params = jax.eval_shape(encoder.init, jax.random.key(0), tokens)
+        >>> jax.eval_shape(encoder.apply, params, tokens, None).shape
+        (2, 192)
     """
     if initial_embeddings is None:
         return shared_encoder(_LstmEncoder(num_ids, embedding_size, hidden_size, dropout))

@@ -155,6 +155,11 @@ def select_features(
     Returns:
         `ids` int32[n, l], positions in the vocabulary, and `weights` float32[n, l] times the idf,
         scaled to unit length; an item without a known feature has weights of zero.
+
+    Example:
+        >>> bag = hashed_ngrams(["red fox", "red hen"])
+        >>> select_features(bag, fit_vocabulary(bag)).ids.tolist()  # "red", "red" at the start
+        [[0, 1], [0, 1]]
     """
     ids, weights = np.asarray(bag.ids), np.asarray(bag.weights)
     position = np.minimum(np.searchsorted(vocabulary.ids, ids), len(vocabulary.ids) - 1)

@@ -127,6 +127,12 @@ def mlp(widths: tuple[int, ...] = (128,), *, dropout: float = 0.2) -> Encoder:
     Raises:
         ValueError: no widths, or one that is not positive; by `init` and `apply`, inputs that are
             not [b, d].
+
+    Example:
+        >>> encoder = mlp((16, 8))
+        >>> params = jax.eval_shape(encoder.init, jax.random.key(0), jnp.ones((2, 3)))
+        >>> params["Dense_1"]["kernel"].shape
+        (16, 8)
     """
     widths = tuple(widths)
     if not widths or min(widths) < 1:
