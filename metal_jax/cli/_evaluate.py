@@ -114,8 +114,8 @@ def _evaluate(
         number = int((gold[:, level.tasks] >= 0).sum())
         hits = int(right[:, level.tasks].sum())
         levels.append({"labels": number, "accuracy": hits / number if number else float("nan")})
-    known = (gold >= 0).any(axis=1)
-    right_path = ((path == gold) | (gold < 0)).all(axis=1) & known
+    known = np.any(gold >= 0, axis=1)
+    right_path = np.all((path == gold) | (gold < 0), axis=1)
     about: dict[str, Any] = {
         "model": str(options.model),
         "items": items.num_items,

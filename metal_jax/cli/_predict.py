@@ -115,7 +115,7 @@ def _run(options: argparse.Namespace) -> int:
         labels = paths(model, predictions)
         with replaced(options.out) as file:
             if options.out.suffix == ".npz":
-                np.savez(file, **_arrays(model, items, predictions))
+                np.savez(file, allow_pickle=False, **_arrays(model, items, predictions))
             else:
                 rows = _records(model, items, predictions, labels)
                 write = _csv if options.out.suffix == ".csv" else _json_lines
@@ -123,6 +123,7 @@ def _run(options: argparse.Namespace) -> int:
     about = {
         "model": str(options.model),
         "items": items.num_items,
+        "untrained_tasks": list(model.untrained_tasks),
         "tasks": {
             task.name: {
                 label: int((labels[:, t] == i).sum()) for i, label in enumerate(task.labels)
@@ -204,4 +205,9 @@ def _print(about: dict[str, Any]) -> None:
     if len(rows) > _MOST_LABELS_SHOWN:
         table.add_row(f"... {len(rows) - _MOST_LABELS_SHOWN} more", "", "", "")
     console.print(table)
+    if about["untrained_tasks"]:
+        console.print(
+            f"warning: {', '.join(about['untrained_tasks'])} had no labels to learn from; what the "
+            "model says of them means nothing"
+        )
     console.print(f"wrote {about['out']}")

@@ -68,7 +68,7 @@ def labels_from_votes(options: argparse.Namespace, items: Items) -> SoftLabels:
     return SoftLabels(
         tree,
         probs,
-        voted_roots.any(axis=1),
+        np.any(voted_roots, axis=1),
         voted_roots[:, _task_root(tree)] & taught,
         _names(tree, ~taught),
         {
@@ -91,6 +91,9 @@ def labels_from_file(options: argparse.Namespace, items: Items) -> SoftLabels:
     probs = arrays.get("leaf_probs", arrays.get("probs"))
     if probs is None or probs.ndim != 2 or probs.dtype.kind != "f":
         raise ValueError(f"{path}: expected an array probs or leaf_probs, float[items, leaves]")
+    bad = ~np.all((probs >= 0) & (probs <= 1 + _SAME), axis=1)
+    if bad.any():
+        raise ValueError(f"{path}: row {np.flatnonzero(bad)[0]}: expected probabilities in 0..1")
     tree = _tree_of(options, path, arrays, probs.shape[1])
     names = None if "items" not in arrays else tuple(map(str, arrays["items"].tolist()))
     rows = match_items(items, len(probs), names, (options.features, path), ordered=names is None)
@@ -100,7 +103,7 @@ def labels_from_file(options: argparse.Namespace, items: Items) -> SoftLabels:
     known = (rows >= 0) & (num_votes[rows] > 0)
     probs = np.where((rows >= 0)[:, None], probs[rows], 0)
     mass = np.stack([probs[:, span].sum(axis=1) for span in tree.root_leaves], axis=1)
-    covered = known & (mass > 0).any(axis=1)
+    covered = known & np.any(mass > 0, axis=1)
     taught = _informed_tasks(tree, probs[covered])
     return SoftLabels(
         tree,
@@ -128,7 +131,7 @@ def gold_labels(tree: TaskTree, gold: np.ndarray) -> tuple[np.ndarray, np.ndarra
     shares = tree.covers / tree.covers.sum(axis=1, keepdims=True)
     for column in gold.T:
         probs += np.where((column >= 0)[:, None], shares[column], 0)
-    return probs, (tree.task_labels(gold) >= 0).any(axis=1)
+    return probs, np.any(tree.task_labels(gold) >= 0, axis=1)
 
 
 def _tree_of(

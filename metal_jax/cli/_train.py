@@ -27,6 +27,7 @@ from metal_jax.cli._methods import METHODS
 if TYPE_CHECKING:
     from metal_jax import network
     from metal_jax.cli._soft_labels import SoftLabels
+    from metal_jax.cli._training_split import Targets
 
 ENCODERS = {
     "bag": "texts: n-grams of a vocabulary, a linear layer over them",
@@ -181,8 +182,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _check_folder(folder: Path) -> None:
     if folder.is_dir():
-        known = any((folder / name).is_dir() for name in ("model", "checkpoints"))
-        if not known and any(folder.iterdir()):
+        ours = any((folder / name).is_dir() for name in ("model", "checkpoints"))
+        if not ours and any(folder.iterdir()):
             raise ValueError(f"{folder}: holds something else than a training; give another folder")
         if not os.access(folder, os.W_OK):
             raise ValueError(f"{folder}: is not writable")
@@ -211,15 +212,16 @@ def _fit(
     import jax
 
     from metal_jax import network
+    from metal_jax.cli._training_split import split_items
 
-    training, held_out, split = _split(options, items, labels)
+    training, held_out, numbers = split_items(options, items, labels)
     say("preparing the network's input")
     inputs = network.fit_inputs(encoder, items.values)
     arrays = inputs.encode(items.values)
 
-    def examples(chosen: Any) -> network.Examples:
-        rows, probs, weights, mask = chosen
-        return network.Examples(jax.tree.map(lambda x: x[rows], arrays), probs, weights, mask)
+    def examples(targets: Targets) -> network.Examples:
+        rows, *told = targets
+        return network.Examples(jax.tree.map(lambda x: x[rows], arrays), *told)
 
     net = network.build(
         labels.tree, inputs.encoder, network.NetworkConfig(options.widths, dropout=options.dropout)
@@ -255,15 +257,15 @@ def _fit(
     if not np.isfinite(result.valid_loss).any():
         raise RuntimeError("the training diverged: try a smaller --learning-rate")
     say("saving")
-    model = network.Model(labels.tree, inputs, result.params, net.config)
+    untrained = {*labels.unsupervised_tasks, *result.unsupervised_tasks}
+    untrained = tuple(task.name for task in labels.tree.tasks if task.name in untrained)
+    model = network.Model(labels.tree, inputs, result.params, net.config, untrained_tasks=untrained)
     network.save_model(options.out / "model", model)
     return {
         "items": {"file": str(options.features), "kind": items.kind, "number": items.num_items},
         "labels": labels.about,
-        **split,
-        "unsupervised_tasks": list(
-            dict.fromkeys([*labels.unsupervised_tasks, *result.unsupervised_tasks])
-        ),
+        **numbers,
+        "unsupervised_tasks": list(untrained),
         "encoder": encoder,
         "network": network.draw(net, jax.tree.map(lambda x: x[:1], arrays)),
         "num_params": sum(x.size for x in jax.tree.leaves(result.params)),
@@ -281,68 +283,6 @@ def _fit(
         "checkpoints": None if checkpoints is None else str(checkpoints.folder),
         "log": None if options.log is None else str(options.log),
     }
-
-
-def _split(
-    options: argparse.Namespace, items: Items, labels: SoftLabels
-) -> tuple[tuple[Any, ...], tuple[Any, ...], dict[str, Any]]:
-    """Rows, soft labels, weights and task masks to train on and to hold out, and their numbers."""
-    from metal_jax import labeling
-    from metal_jax.cli import _soft_labels
-
-    covered, mask = labels.covered, labels.task_mask
-    if not covered.any():
-        raise ValueError("no item has a vote; there is nothing to learn from")
-    if len(labels.unsupervised_tasks) == labels.tree.num_tasks:
-        raise ValueError("no task has a label to learn from: every item has the same soft label")
-    probs, known = labels.leaf_probs, covered
-    if options.gold is not None:
-        gold = labeling.read_gold(
-            options.gold,
-            labels.tree,
-            items.num_items,
-            items=items.names,
-            split=options.split,
-        )
-        gold_probs, gold_mask = _soft_labels.gold_labels(labels.tree, gold)
-        taught = labels.task_mask.any(axis=0)
-        known = (gold_mask & taught).any(axis=1)
-        if not known.any():
-            raise ValueError(f"{options.gold}: no item has a gold label of a task that is trained")
-    rows = np.flatnonzero(known)
-    rows = np.random.default_rng(options.seed).permutation(rows)
-    held_out = np.sort(rows[: max(1, round(options.validation * len(rows)))])
-    if options.gold is not None:
-        held = held_out, gold_probs[held_out], None, (gold_mask & taught)[held_out]
-    else:
-        held = held_out, probs[held_out], None, mask[held_out]
-    kept = np.ones(len(covered), bool)
-    weights = np.ones(len(covered), np.float32)
-    if options.uncovered == "keep":
-        mask = np.broadcast_to(mask.any(axis=0), mask.shape)
-    elif options.consistency > 0:
-        weights = covered.astype(np.float32)
-        mask = np.where(covered[:, None], mask, mask.any(axis=0))
-    else:
-        kept &= covered
-    kept[held_out] = False
-    if not (kept & (weights > 0)).any():
-        raise ValueError(
-            f"{int(known.sum())} labelled items are too few to hold some out and train on others"
-        )
-    training = np.flatnonzero(kept)
-    return (
-        (training, probs[training], weights[training], mask[training]),
-        held,
-        {
-            "covered_items": int(covered.sum()),
-            "uncovered_items": int((~covered).sum()),
-            "uncovered": options.uncovered,
-            "training_items": len(training),
-            "held_out_items": len(held_out),
-            "gold": None if options.gold is None else str(options.gold),
-        },
-    )
 
 
 def _fit_config(options: argparse.Namespace, encoder: str) -> network.FitConfig:

@@ -39,6 +39,8 @@ class Model(NamedTuple):
         params: of `build(tree, inputs.encoder, config)`.
         config: shape of the network.
         temperatures: t numbers that a task's logits are divided by, where it was calibrated.
+        untrained_tasks: names of tasks that had no label to learn from; what is predicted for them
+            means nothing.
     """
 
     tree: TaskTree
@@ -46,6 +48,7 @@ class Model(NamedTuple):
     params: Any
     config: NetworkConfig = NetworkConfig()
     temperatures: tuple[float, ...] | None = None
+    untrained_tasks: tuple[str, ...] = ()
 
     @property
     def network(self) -> Network:
@@ -148,6 +151,7 @@ def save_model(folder: str | os.PathLike[str], model: Model) -> None:
         "network": dataclasses.asdict(model.config),
         "inputs": inputs_to_json(model.inputs),
         "temperatures": model.temperatures,
+        "untrained_tasks": model.untrained_tasks,
     }
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
     checkpoint.save(path, params, record, overwrite=True)
@@ -180,7 +184,8 @@ def load_model(folder: str | os.PathLike[str], tree: TaskTree | None = None) -> 
             temperatures = tuple(temperatures)
             _check_temperatures(temperatures, saved)
         inputs = inputs_from_json(record["inputs"])
-        model = Model(saved, inputs, None, _network_config(record["network"]), temperatures)
+        config, untrained = _network_config(record["network"]), tuple(record["untrained_tasks"])
+        model = Model(saved, inputs, None, config, temperatures, untrained)
         like = _shapes(model)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: the model's record is damaged: {error!r}") from None
