@@ -88,9 +88,9 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like
     )
-    difference = _difference(_shapes(ocp.metadata(str(source)).metadata), _shapes(like))
-    if difference:
-        raise ValueError(f"{source}: {difference}")
+    differs = _difference(_shapes(ocp.metadata(str(source)).metadata), _shapes(like))
+    if differs:
+        raise ValueError(f"{source}: {differs}")
     return ocp.load(str(source), abstract)
 
 
@@ -108,6 +108,23 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     found: Any = ocp.metadata(str(_existing(path))).custom_metadata
     return found or {}
+
+
+def difference(params: Any, like: Any) -> str:
+    """The first leaf of two pytrees that differs in name, dtype or shape.
+
+    Args:
+        params: a pytree of arrays.
+        like: what is expected; only names, shapes and dtypes are looked at.
+
+    Returns:
+        Its name, what is there and what is expected; empty if there is no difference.
+
+    Example:
+        >>> difference({"w": np.zeros(3)}, {"w": np.zeros(2)})
+        'w: got float64[3], expected float64[2]'
+    """
+    return _difference(_shapes(params), _shapes(like), "got")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,10 +230,10 @@ class TrainingCheckpoints:
             saved = json.loads(file.read_text())
         except (OSError, ValueError) as error:
             raise ValueError(f"{file}: the checkpoints beside it cannot be used: {error}") from None
-        difference = _difference(_flat(saved), _flat(given))
-        if difference:
+        differs = _difference(_flat(saved), _flat(given))
+        if differs:
             raise ValueError(
-                f"{self._folder}: the checkpoints are of another training: {difference}; choose "
+                f"{self._folder}: the checkpoints are of another training: {differs}; choose "
                 "another folder, or remove this one to start anew"
             )
         reasons = []
@@ -231,9 +248,9 @@ class TrainingCheckpoints:
         saved = self._beside(step)
         arrays: Any = self._checkpointer.load(step)
         found = {name: _checksum(x) for name, x in arrays.items()}
-        difference = _difference(saved["checksums"], found)
-        if difference:
-            raise ValueError(f"damaged: {difference}")
+        differs = _difference(saved["checksums"], found)
+        if differs:
+            raise ValueError(f"damaged: {differs}")
         return arrays, saved["record"]
 
     def _beside(self, step: int) -> dict[str, Any]:
@@ -307,12 +324,12 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     return flat
 
 
-def _difference(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+def _difference(saved: Mapping[str, Any], wanted: Mapping[str, Any], verb: str = "saved") -> str:
     """The first name whose values differ, and how; empty if there is none."""
     for name in sorted(wanted.keys() | saved.keys()):
         if wanted.get(name) != saved.get(name):
             return (
-                f"{name}: saved {saved.get(name, 'nothing')}, "
+                f"{name}: {verb} {saved.get(name, 'nothing')}, "
                 f"expected {wanted.get(name, 'nothing')}"
             )
     return ""

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 _MOST_CLASSES_SHOWN = 30
 _RESERVED = (
-    "probs", "leaf_probs", "leaf_names", "lf_accuracy", "class_balance", "items", "workers",
+    "probs", "leaf_probs", "leaf_names", "lf_accuracy", "class_balance", "num_votes", "items",
+    "workers",
 )  # fmt: skip
 
 _EPILOG = f"""{VOTES_HELP}
@@ -44,6 +45,7 @@ The output is an .npz, written in one step, of
   leaf_names     the classes, or leaves; task=label if several tasks have the label
   lf_accuracy    float[LFs], the chance that a vote is right; NaN for an LF without votes
   class_balance  float[leaves], the prior that the model ended up with
+  num_votes      int[items], votes on each item; the labels of one with 0 are only the prior
   items, workers the names in the order of rows and columns, where the votes have names
 
 Methods:
@@ -259,6 +261,7 @@ def _arrays(
     arrays["leaf_names"] = np.asarray(_votes.leaf_names(tree), str)
     arrays["lf_accuracy"] = fitted.lf_accuracy
     arrays["class_balance"] = fitted.class_balance
+    arrays["num_votes"] = (new.votes >= 0).sum(axis=1)
     if new.items is not None:
         arrays["items"] = np.asarray(new.items, str)
     if file.lf_names is not None:

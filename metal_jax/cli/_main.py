@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import metal_jax
-from metal_jax.cli import _analyze, _exhaust, _label, _reproduce
+from metal_jax.cli import _analyze, _evaluate, _exhaust, _label, _predict, _reproduce, _train
 from metal_jax.cli._common import Parser
 
 
@@ -24,8 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         return options.run(options)
-    except KeyboardInterrupt:
-        return _say("interrupted", 1)
+    except KeyboardInterrupt as interrupt:
+        return _say(str(interrupt) or "interrupted", 1)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -56,6 +56,9 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _analyze.add_command(commands)
     _label.add_command(commands)
+    _train.add_command(commands)
+    _predict.add_command(commands)
+    _evaluate.add_command(commands)
     _exhaust.add_command(commands)
     _reproduce.add_command(commands)
     return parser

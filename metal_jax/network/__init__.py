@@ -17,9 +17,18 @@ from metal_jax.network._embedding_bag import embedding_bag
 from metal_jax.network._encoders import Encoder, from_module
 from metal_jax.network._examples import Examples
 from metal_jax.network._fit import FitConfig, FitResult, fit
+from metal_jax.network._input_maps import (
+    BagInputs,
+    EmbeddingInputs,
+    FeatureInputs,
+    InputMap,
+    TokenInputs,
+    fit_inputs,
+)
 from metal_jax.network._loss_config import ConsistencyConfig, LossConfig
 from metal_jax.network._losses import consistency_loss, soft_label_loss, task_losses
 from metal_jax.network._lstm_encoder import lstm_encoder
+from metal_jax.network._model_files import Model, Predictions, load_model, predict, save_model
 from metal_jax.network._ngrams import (
     BagOfFeatures,
     Vocabulary,
@@ -58,20 +67,27 @@ from metal_jax.network._vector_encoders import (
 )
 
 __all__ = [
+    "BagInputs",
     "BagOfFeatures",
     "CheckpointConfig",
     "ConsistencyConfig",
+    "EmbeddingInputs",
     "Encoder",
     "Examples",
+    "FeatureInputs",
     "FitConfig",
     "FitResult",
+    "InputMap",
     "LogConfig",
     "LossConfig",
+    "Model",
     "Network",
     "NetworkConfig",
     "OptimiserConfig",
+    "Predictions",
     "Standardisation",
     "TaskConfig",
+    "TokenInputs",
     "TokenisedTexts",
     "Tokeniser",
     "Tokens",
@@ -86,6 +102,7 @@ __all__ = [
     "draw",
     "embedding_bag",
     "fit",
+    "fit_inputs",
     "fit_standardisation",
     "fit_tokeniser",
     "fit_vocabulary",
@@ -94,10 +111,13 @@ __all__ = [
     "hashed_ngrams",
     "leaf_log_probs",
     "learned_task_weights",
+    "load_model",
     "lstm_encoder",
     "mlp",
     "node_log_probs",
     "precomputed",
+    "predict",
+    "save_model",
     "select_features",
     "sentence_embeddings",
     "smooth_labels",

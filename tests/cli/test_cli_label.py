@@ -73,6 +73,7 @@ def test_single_task_by_every_method(folder, capsys, method):
         "leaf_names": (3,),
         "lf_accuracy": (5,),
         "class_balance": (3,),
+        "num_votes": (40,),
     }
     np.testing.assert_allclose(arrays["probs"].sum(1), 1, atol=1e-5)
     np.testing.assert_allclose(arrays["class_balance"].sum(), 1, atol=1e-5)
@@ -94,6 +95,7 @@ def test_tree(folder, capsys, votes):
         "leaf_names": (3,),
         "lf_accuracy": (5,),
         "class_balance": (3,),
+        "num_votes": (40,),
     }
     assert arrays["leaf_names"].tolist() == ["normal", "low", "high"]
     np.testing.assert_allclose(arrays["leaf_probs"].sum(1), 1, atol=1e-6)

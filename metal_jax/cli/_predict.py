@@ -1,0 +1,213 @@
+"""`metal-jax predict`: what a trained network says of raw items."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metal_jax.cli._common import (
+    add_output_options,
+    check_writable,
+    plain_console,
+    plain_table,
+    print_json,
+    quiet_progress,
+    replaced,
+)
+from metal_jax.cli._items import ITEMS_HELP, Items, read_items
+
+if TYPE_CHECKING:
+    from metal_jax import network
+
+_SUFFIXES = (".npz", ".jsonl", ".csv")
+_MOST_LABELS_SHOWN = 40
+
+_EPILOG = f"""{ITEMS_HELP}
+
+FILE is one of
+  .npz    leaf_probs float[items, leaves] and node_probs float[items, nodes], the probability that
+          an item's path goes through a node, with leaf_names, node_names and items
+  .csv    a row an item: item, then for each task its label on the most probable path, blank where
+          the task does not apply, and that label's probability
+  .jsonl  an object an item: item, and for each task label, probability and those of all labels
+Items without names go by their row numbers.
+
+Example:
+  metal-jax predict model texts.jsonl --out predictions.csv
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Add the command to the parser's sub-commands."""
+    parser = commands.add_parser(
+        "predict",
+        help="labels and probabilities of new items",
+        description="Predict items with a network that metal-jax train wrote.",
+        epilog=_EPILOG,
+    )
+    add_model_arguments(parser)
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="where to write, e.g. labels.csv"
+    )
+    add_output_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """A model's folder, items, and how many are read at once."""
+    parser.add_argument("model", type=Path, metavar="DIR", help="what train wrote")
+    parser.add_argument("items", type=Path, metavar="INPUT", help="items, as for train")
+    parser.add_argument(
+        "--batch-size", type=int, default=512, metavar="N", help="items at once (default: 512)"
+    )
+
+
+def predict_items(
+    options: argparse.Namespace, say: Any
+) -> tuple[network.Model, Items, network.Predictions]:
+    """Load the model, read the items, predict them."""
+    from metal_jax import network
+
+    say("loading the model")
+    folder: Path = options.model
+    if (folder / "model").is_dir() or (folder / "checkpoints").is_dir():
+        folder = folder / "model"
+    model = network.load_model(folder)
+    say("reading items")
+    items = read_items(options.items)
+    if (model.inputs.reads == "texts") != (items.kind == "texts"):
+        expected = {"texts": 'lines of JSON with "text"', "vectors": ".npz with x or embeddings"}
+        raise ValueError(
+            f"{options.items}: holds {items.kind}, but {options.model} was trained on "
+            f"{model.inputs.reads}; expected {expected[model.inputs.reads]}"
+        )
+    say("predicting")
+    try:
+        predictions = network.predict(model, items.values, batch_size=options.batch_size)
+    except ValueError as error:
+        raise ValueError(f"{options.items}: {error}") from error
+    return model, items, predictions
+
+
+def paths(model: network.Model, predictions: network.Predictions) -> np.ndarray:
+    """int[n, t], each task's label on the most probable path, -1 off it."""
+    tree = model.tree
+    nodes = [
+        tree.leaf_nodes[span][predictions.leaf_probs[:, span].argmax(axis=1)]
+        for span in tree.root_leaves
+    ]
+    return np.max([tree.task_labels(node) for node in nodes], axis=0)
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.out.suffix not in _SUFFIXES:
+        raise ValueError(f"{options.out}: unknown kind of file, expected {', '.join(_SUFFIXES)}")
+    check_writable(options.out, options.items)
+    with quiet_progress(options) as say:
+        model, items, predictions = predict_items(options, say)
+        labels = paths(model, predictions)
+        with replaced(options.out) as file:
+            if options.out.suffix == ".npz":
+                np.savez(file, allow_pickle=False, **_arrays(model, items, predictions))
+            else:
+                rows = _records(model, items, predictions, labels)
+                write = _csv if options.out.suffix == ".csv" else _json_lines
+                file.write(write(model, rows).encode("utf-8"))
+    about = {
+        "model": str(options.model),
+        "items": items.num_items,
+        "untrained_tasks": list(model.untrained_tasks),
+        "tasks": {
+            task.name: {
+                label: int((labels[:, t] == i).sum()) for i, label in enumerate(task.labels)
+            }
+            for t, task in enumerate(model.tree.tasks)
+        },
+        "out": str(options.out),
+    }
+    if options.json:
+        print_json(about)
+    elif not options.quiet:
+        _print(about)
+    return 0
+
+
+def _arrays(
+    model: network.Model, items: Items, predictions: network.Predictions
+) -> dict[str, np.ndarray]:
+    from metal_jax.cli import _votes
+
+    arrays = {
+        **predictions._asdict(),
+        "leaf_names": np.asarray(_votes.leaf_names(model.tree), str),
+        "node_names": np.asarray(_votes.node_names(model.tree), str),
+    }
+    if items.names is not None:
+        arrays["items"] = np.asarray(items.names, str)
+    return arrays
+
+
+def _records(
+    model: network.Model, items: Items, predictions: network.Predictions, labels: np.ndarray
+) -> Iterator[dict[str, Any]]:
+    """A record for each item, with "item" and the tasks by name."""
+    tree = model.tree
+    names = items.names or range(items.num_items)
+    rows = zip(names, predictions.node_probs.astype(float), labels.tolist(), strict=True)
+    for name, probs, chosen in rows:
+        tasks = {}
+        for task, nodes, label in zip(tree.tasks, tree.task_nodes, chosen, strict=True):
+            of_labels = dict(zip(task.labels, probs[nodes.start : nodes.stop], strict=True))
+            picked = None if label < 0 else task.labels[label]
+            tasks[task.name] = {
+                "label": picked,
+                "probability": None if picked is None else float(of_labels[picked]),
+                "probs": {label: float(p) for label, p in of_labels.items()},
+            }
+        yield {"item": name, "tasks": tasks}
+
+
+def _csv(model: network.Model, rows: Iterator[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    tasks = [task.name for task in model.tree.tasks]
+    columns = [column for task in tasks for column in (task, f"{task} probability")]
+    writer.writerow(["item", *columns])
+    for row in rows:
+        cells: list[Any] = [row["item"]]
+        for task in tasks:
+            found = row["tasks"][task]
+            blank = found["label"] is None
+            cells += ["", ""] if blank else [found["label"], f"{found['probability']:.6f}"]
+        writer.writerow(cells)
+    return text.getvalue()
+
+
+def _json_lines(model: network.Model, rows: Iterator[dict[str, Any]]) -> str:
+    del model
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _print(about: dict[str, Any]) -> None:
+    console = plain_console()
+    console.print(f"{about['items']:,} items, labels on their most probable paths")
+    table = plain_table(["task", "label"], ["items", "share"])
+    rows = [(t, label, n) for t, labels in about["tasks"].items() for label, n in labels.items()]
+    for task, label, number in rows[:_MOST_LABELS_SHOWN]:
+        table.add_row(task, label, f"{number:,}", f"{number / about['items']:.3f}")
+    if len(rows) > _MOST_LABELS_SHOWN:
+        table.add_row(f"... {len(rows) - _MOST_LABELS_SHOWN} more", "", "", "")
+    console.print(table)
+    if about["untrained_tasks"]:
+        console.print(
+            f"warning: {', '.join(about['untrained_tasks'])} had no labels to learn from; what the "
+            "model says of them means nothing"
+        )
+    console.print(f"wrote {about['out']}")

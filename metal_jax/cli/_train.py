@@ -1,0 +1,367 @@
+"""`metal-jax train`: votes and raw items in, a trained network out."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metal_jax.cli._common import (
+    VOTES_HELP,
+    add_gold_option,
+    add_output_options,
+    add_votes_options,
+    check_writable,
+    plain_console,
+    plain_table,
+    print_json,
+    quiet_progress,
+)
+from metal_jax.cli._items import ITEMS_HELP, Items, read_items
+from metal_jax.cli._methods import METHODS
+
+if TYPE_CHECKING:
+    from metal_jax import network
+    from metal_jax.cli._soft_labels import SoftLabels
+    from metal_jax.cli._training_split import Targets
+
+ENCODERS = {
+    "bag": "texts: n-grams of a vocabulary, a linear layer over them",
+    "lstm": "texts: bidirectional LSTM with attention over the tokens",
+    "features": "vectors: standardised, a multilayer perceptron",
+    "embeddings": "vectors: as they are",
+}
+_AUTO = {"texts": "bag", "features": "features", "embeddings": "embeddings"}
+_WEIGHT_DECAY = {"bag": 0.6}  # most n-grams are rare, and each has an embedding
+_OTHER_WEIGHT_DECAY = 0.01
+
+_EPILOG = f"""{VOTES_HELP}
+{ITEMS_HELP.replace("INPUT", "ITEMS")}
+Items and votes are matched by name where both have names, otherwise by order.
+
+DIR gets
+  model        what metal-jax predict and evaluate read: tree, encoder, vocabulary, parameters
+  checkpoints  the training: a run that was stopped goes on with the same command
+
+Encoders:
+{chr(10).join(f"  {name:<11} {what}" for name, what in ENCODERS.items())}
+
+Examples:
+  metal-jax train --votes votes.npz --features texts.jsonl --tree tree.json --out model
+  metal-jax label votes.npz --out probs.npz
+  metal-jax train --labels probs.npz --features x.npz --out model --widths 128,64 --log runs.jsonl
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Add the command to the parser's sub-commands."""
+    parser = commands.add_parser(
+        "train",
+        help="train the network of a task tree on votes or soft labels",
+        description="Train a network on the soft labels of a label model; no gold label is needed.",
+        epilog=_EPILOG,
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--votes", type=Path, metavar="VOTES", help="votes; labelled on the way")
+    source.add_argument(
+        "--labels", type=Path, metavar="FILE", help="soft labels, as metal-jax label writes them"
+    )
+    parser.add_argument(
+        "--features", type=Path, required=True, metavar="ITEMS", help="what the network reads"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    add_votes_options(parser)
+    parser.add_argument(
+        "--method", choices=METHODS, default="default", help="label model (default: default)"
+    )
+    add_gold_option(parser, "of the items, for early stopping only")
+    _add_network_options(parser)
+    _add_training_options(parser)
+    parser.add_argument("--verbose", action="store_true", help="also draw the network")
+    add_output_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def _add_network_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--encoder", choices=("auto", *ENCODERS), default="auto", help="see below (default: auto)"
+    )
+    group.add_argument(
+        "--widths",
+        type=_widths,
+        default=(64,),
+        metavar="A,B,...",
+        help="units of the trunk's layers, the last repeated (default: 64)",
+    )
+    group.add_argument(
+        "--dropout", type=float, default=0.5, help="after each layer of the trunk (default: 0.5)"
+    )
+
+
+def _add_training_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--uncovered",
+        choices=("drop", "keep"),
+        default="drop",
+        help="items without a vote: leave them out, or learn the label model's prior from them "
+        "(default: drop)",
+    )
+    group.add_argument(
+        "--validation",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="share of the labelled items held out for early stopping; with --gold, of those with "
+        "a gold label (default: 0.1)",
+    )
+    numbers: list[tuple[str, Any, Any, str]] = [
+        ("--steps", int, 300, "most optimiser steps"),
+        ("--evaluate-every", int, 50, "steps between evaluations"),
+        ("--patience", int, 5, "evaluations without a better one until it stops; 0: never"),
+        ("--batch-size", int, 128, "items of a step"),
+        ("--learning-rate", float, 0.03, "peak of the schedule"),
+        ("--robust-exponent", float, 0.0, "0: cross-entropy, 1: absolute error, more robust"),
+        ("--confidence", float, 0.0, "least top probability of a label that counts"),
+        ("--smoothing", float, 0.0, "how far uncertain labels are softened, 0 to 1"),
+        ("--consistency", float, 0.0, "weight of what it teaches itself on unlabelled items"),
+        ("--seed", int, 0, "of the split, the parameters and the batches"),
+    ]
+    for name, kind, default, text in numbers:
+        group.add_argument(
+            name, type=kind, default=default, metavar="N", help=f"{text} (default: {default:g})"
+        )
+    group.add_argument(
+        "--weight-decay",
+        type=float,
+        metavar="N",
+        help=f"decoupled (default: {_WEIGHT_DECAY['bag']} for bag, else {_OTHER_WEIGHT_DECAY})",
+    )
+    group.add_argument(
+        "--no-checkpoints", action="store_true", help="do not save the training on the way"
+    )
+    group.add_argument(
+        "--log", type=Path, metavar="FILE", help="append a run record (JSON lines) to this file"
+    )
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected numbers (128,64)") from None
+
+
+def _run(options: argparse.Namespace) -> int:
+    _check_folder(options.out)
+    if options.log is not None:
+        check_writable(options.log, options.votes, options.labels, options.features, options.gold)
+    if not 0 < options.validation < 1:
+        raise ValueError(f"--validation: got {options.validation}, expected a share in (0, 1)")
+    from metal_jax.cli import _soft_labels  # loads JAX
+
+    with quiet_progress(options) as say:
+        say("reading items")
+        items = read_items(options.features)
+        encoder = _encoder(options.encoder, items, options.features)
+        say("labelling")
+        read = _soft_labels.labels_from_file if options.votes is None else None
+        labels = (read or _soft_labels.labels_from_votes)(options, items)
+        about = _fit(options, items, encoder, labels, say)
+    if options.json:
+        print_json(about)
+    elif not options.quiet:
+        _print(about, options.verbose)
+    return 0
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_dir():
+        ours = any((folder / name).is_dir() for name in ("model", "checkpoints"))
+        if not ours and any(folder.iterdir()):
+            raise ValueError(f"{folder}: holds something else than a training; give another folder")
+        if not os.access(folder, os.W_OK):
+            raise ValueError(f"{folder}: is not writable")
+    elif folder.exists():
+        raise ValueError(f"{folder}: is a file, expected a folder to write")
+    elif not folder.absolute().parent.is_dir():
+        raise ValueError(f"{folder}: there is no folder {folder.absolute().parent}")
+
+
+def _encoder(name: str, items: Items, path: Path) -> Any:
+    if name == "auto":
+        return _AUTO[items.kind]
+    reads_texts = ENCODERS[name].startswith("texts")
+    if reads_texts != (items.kind == "texts"):
+        able = [e for e, what in ENCODERS.items() if what.startswith("texts") != reads_texts]
+        raise ValueError(
+            f"--encoder {name}: {path} holds {items.kind}; those that read them: {', '.join(able)}"
+        )
+    return name
+
+
+def _fit(
+    options: argparse.Namespace, items: Items, encoder: Any, labels: SoftLabels, say: Any
+) -> dict[str, Any]:
+    """Train, save the model, and tell what happened."""
+    import jax
+
+    from metal_jax import network
+    from metal_jax.cli._training_split import split_items
+
+    training, held_out, numbers = split_items(options, items, labels)
+    say("preparing the network's input")
+    inputs = network.fit_inputs(encoder, items.values)
+    arrays = inputs.encode(items.values)
+
+    def examples(targets: Targets) -> network.Examples:
+        rows, *told = targets
+        return network.Examples(jax.tree.map(lambda x: x[rows], arrays), *told)
+
+    net = network.build(
+        labels.tree, inputs.encoder, network.NetworkConfig(options.widths, dropout=options.dropout)
+    )
+    checkpoints = None
+    if not options.no_checkpoints:
+        # What the training's own identity does not tell apart.
+        metadata = {"network": dataclasses.asdict(net.config), "encoder": encoder}
+        checkpoints = network.CheckpointConfig(options.out / "checkpoints", metadata=metadata)
+    steps: list[int] = []
+
+    def on_progress(step: int, scores: dict[str, np.ndarray]) -> None:
+        steps.append(step)
+        loss = float(scores["valid_loss"][0])
+        say(f"training: step {step} of {options.steps}, held-out loss {loss:.4f}")
+
+    say("training")
+    try:
+        result = network.fit(
+            net,
+            examples(training),
+            examples(held_out),
+            _fit_config(options, encoder),
+            key=jax.random.key(options.seed),
+            on_progress=on_progress,
+            log=None if options.log is None else network.LogConfig(options.log),
+            checkpoints=checkpoints,
+        )
+    except KeyboardInterrupt:
+        kept = "" if checkpoints is None else "; the same command goes on from there"
+        at = f"after step {steps[-1]}" if steps else "before the first evaluation"
+        raise KeyboardInterrupt(f"interrupted {at}{kept}") from None
+    if not np.isfinite(result.valid_loss).any():
+        raise RuntimeError("the training diverged: try a smaller --learning-rate")
+    say("saving")
+    untrained = {*labels.unsupervised_tasks, *result.unsupervised_tasks}
+    untrained = tuple(task.name for task in labels.tree.tasks if task.name in untrained)
+    model = network.Model(labels.tree, inputs, result.params, net.config, untrained_tasks=untrained)
+    network.save_model(options.out / "model", model)
+    return {
+        "items": {"file": str(options.features), "kind": items.kind, "number": items.num_items},
+        "labels": labels.about,
+        **numbers,
+        "unsupervised_tasks": list(untrained),
+        "encoder": encoder,
+        "network": network.draw(net, jax.tree.map(lambda x: x[:1], arrays)),
+        "num_params": sum(x.size for x in jax.tree.leaves(result.params)),
+        "num_steps": result.num_steps,
+        "resumed_at": _resumed_at(steps, result.num_steps, options.evaluate_every),
+        "best_step": int(result.best_step),
+        "train_loss": [float(result.train_loss[0]), float(result.train_loss[-1])],
+        "held_out_loss": {
+            "first": float(result.valid_loss[0]),
+            "best": float(np.nanmin(result.valid_loss)),
+            "last": float(result.valid_loss[-1]),
+        },
+        "seconds": float(result.seconds.sum()),
+        "model": str(options.out / "model"),
+        "checkpoints": None if checkpoints is None else str(checkpoints.folder),
+        "log": None if options.log is None else str(options.log),
+    }
+
+
+def _fit_config(options: argparse.Namespace, encoder: str) -> network.FitConfig:
+    from metal_jax import network
+
+    decay = options.weight_decay
+    if decay is None:
+        decay = _WEIGHT_DECAY.get(encoder, _OTHER_WEIGHT_DECAY)
+    consistency = None
+    if options.consistency > 0:
+        consistency = network.ConsistencyConfig(options.consistency)
+    return network.FitConfig(
+        optimiser=network.OptimiserConfig(options.learning_rate, weight_decay=decay),
+        loss=network.LossConfig(
+            robust_exponent=options.robust_exponent,
+            confidence_threshold=options.confidence,
+            smoothing=options.smoothing,
+            consistency=consistency,
+        ),
+        training=network.TrainingConfig(
+            batch_size=options.batch_size,
+            num_steps=options.steps,
+            steps_per_chunk=options.evaluate_every,
+            patience=options.patience,
+        ),
+    )
+
+
+def _resumed_at(steps: list[int], num_steps: int, every: int) -> int | None:
+    """The step a training was taken up at; None for a new one."""
+    if not steps:
+        return num_steps
+    return steps[0] - every if steps[0] > every else None
+
+
+def _print(about: dict[str, Any], verbose: bool) -> None:
+    from metal_jax.cli import _votes
+
+    console = plain_console()
+    source = about["items"]
+    console.print(f"{source['file']}: {source['number']:,} items ({source['kind']})")
+    labels = about["labels"]
+    if "votes" in labels:
+        console.print(_votes.size_line(labels))
+        console.print(_votes.coverage_line(labels))
+        if not labels["converged"]:
+            console.print("warning: the label model did not converge; the labels may be off")
+    else:
+        console.print(f"{labels['file']}: soft labels of {labels['classes']} leaves")
+    left_out = {"drop": "not taught", "keep": "taught the prior"}[about["uncovered"]]
+    console.print(
+        f"{about['covered_items']:,} items have a vote; {about['uncovered_items']:,} have none: "
+        f"{left_out}"
+    )
+    if about["unsupervised_tasks"]:
+        console.print(
+            f"warning: no labels for {', '.join(about['unsupervised_tasks'])}: left out of the "
+            "loss, what the model says of them means nothing"
+        )
+    by = "their soft labels" if about["gold"] is None else f"gold labels of {about['gold']}"
+    console.print(
+        f"training on {about['training_items']:,} items; {about['held_out_items']:,} held out for "
+        f"early stopping by {by}" + (", used for nothing else" if about["gold"] else "")
+    )
+    if verbose:
+        console.print(about["network"])
+    else:
+        console.print(
+            f"network: {about['network'].partition(chr(10))[0]}, encoder {about['encoder']}, "
+            f"{about['num_params']:,} parameters"
+        )
+    table = plain_table(["loss"], ["first", "best", "last"])
+    held_out, train = about["held_out_loss"], about["train_loss"]
+    table.add_row("training", f"{train[0]:.4f}", "", f"{train[1]:.4f}")
+    table.add_row("held out", *(f"{held_out[name]:.4f}" for name in ("first", "best", "last")))
+    console.print(table)
+    resumed = about["resumed_at"]
+    console.print(
+        f"{about['num_steps']} steps, best after {about['best_step']}, {about['seconds']:.1f} s"
+        + ("" if resumed is None else f"; taken up at step {resumed}")
+    )
+    console.print(f"wrote {about['model']}")
