@@ -9,7 +9,10 @@ import pytest
 
 from metal_jax import metrics
 from metal_jax._core.minimise import MinimiseConfig, minimise
+from metal_jax._core.optimiser import OptimiserConfig, make_optimiser
 from metal_jax._core.recurrent import lstm
+from metal_jax._core.training_state import evaluate, start
+from metal_jax._core.training_steps import StepOptions, run_steps
 from metal_jax.label_model import (
     ConditionalTables,
     MaceConfig,
@@ -171,7 +174,35 @@ def lstm_loss(weights):
     return lstm(jnp.ones((5, 3, 8)), weights, jnp.ones((5, 3), bool)).sum()
 
 
+def training(inputs):
+    def loss(params, batch, key):
+        return -leaf_log_probs(NET, params, batch)[:, 0].mean()
+
+    names = {"optimiser": make_optimiser(OptimiserConfig(), 10), "data_axes": None, "mesh": None}
+    better = {"lower_is_better": True}
+    keys = jax.random.split(jax.random.key(0), 2)
+    state = start(keys, inputs, init=NET.init, averaged=True, **better, **names)
+    options = StepOptions(8, 2, 0.9)
+    steps = jnp.int32(0), jnp.int32(10)
+    state, total = run_steps(
+        state, inputs, *steps, loss=loss, options=options, streamed=False, **names
+    )
+    state, scores = evaluate(
+        state,
+        inputs,
+        steps[1],
+        score=lambda params, batch: loss(params, batch, None),
+        watch="loss",
+        ema_decay=0.9,
+        validation_axes=None,
+        mesh=None,
+        **better,
+    )
+    return state.best_params, total, scores
+
+
 KERNELS = {
+    "training": (training, INPUTS),
     "lstm": (jax.value_and_grad(lstm_loss), jnp.ones((2, 8))),
     "glad": (glad, jnp.ones(4)),
     "mace": (mace, jnp.zeros((20, 3))),

@@ -1,4 +1,4 @@
-"""Training on soft labels: the loss, its gradient, replicas, early stopping, bad input."""
+"""Training on soft labels: the loss, its gradient, replicas, early stopping, bad input, logs."""
 
 import dataclasses
 
@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from metal_jax._core.sharding import replica_mesh
+from metal_jax.exhaust import read_runs
 from metal_jax.network import (
+    CheckpointConfig,
     Encoder,
     Examples,
     FitConfig,
@@ -124,10 +125,10 @@ def test_replicas_may_have_labels_and_weights_of_their_own():
 
 
 def test_replicas_spread_over_devices_equal_one_device():
-    keys = jax.random.split(jax.random.key(0), 3)  # on two devices: one of them is padded
+    keys = jax.random.split(jax.random.key(0), 3)  # over two: one of them is padded
     labels = np.stack([np.roll(EXAMPLES.leaf_probs, i, axis=1) for i in range(3)])
     examples = EXAMPLES._replace(leaf_probs=labels)
-    mesh = replica_mesh(2)
+    mesh = jax.make_mesh((2, 4), ("replica", "data"))
     spread = fit(NETWORK, examples, VALIDATION, CONFIG, key=keys, mesh=mesh)
     together = fit(NETWORK, examples, VALIDATION, CONFIG, key=keys)
     assert_trees_close(spread.params, together.params, 1e-4)
@@ -144,6 +145,85 @@ def test_chunk_length_changes_nothing():
         results.append(fit(NETWORK, EXAMPLES, VALIDATION, config, key=jax.random.key(0)))
         assert results[-1].best_step == 50
     assert_trees_close(results[0].params, results[1].params, 1e-6)
+
+
+def test_batches_of_an_iterable():
+    cuts = range(0, 200, 40)
+    batches = [Examples(*(x[i : i + 40] for x in EXAMPLES[:2])) for i in cuts]
+    result = fit(NETWORK, batches, VALIDATION, CONFIG, key=jax.random.key(0))
+    found = leaf_log_probs(NETWORK, result.params, EXAMPLES.inputs).argmax(1)
+    assert np.mean(found == LEAF) > 0.9
+    batches[3] = batches[3]._replace(leaf_probs=-batches[3].leaf_probs)
+    with pytest.raises(ValueError, match=r"examples: leaf_probs at \(0, 0\) is negative"):
+        fit(NETWORK, batches, VALIDATION, CONFIG, key=jax.random.key(0))
+
+
+def test_bfloat16_computes_with_parameters_in_float32():
+    seen = []
+
+    def encode(params, inputs, key):
+        seen.append(inputs.dtype)
+        return inputs
+
+    network = build(TREE, Encoder(lambda key, inputs: {}, encode), NetworkConfig((8,), dropout=0.1))
+    config = FitConfig(compute_dtype="bfloat16", training=CONFIG.training)
+    result = fit(network, EXAMPLES, VALIDATION, config, key=jax.random.key(0))
+    assert seen[-1] == jnp.bfloat16
+    assert {x.dtype for x in jax.tree.leaves(result.params)} == {jnp.dtype("float32")}
+    assert result.train_loss.dtype == result.valid_loss.dtype == np.float32
+    full = fit(NETWORK, EXAMPLES, VALIDATION, CONFIG, key=jax.random.key(0))
+    np.testing.assert_allclose(result.valid_loss, full.valid_loss, rtol=0.05)
+    assert (result.valid_loss != full.valid_loss).any()
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), result.params)
+    log_p = network.apply(half, jnp.asarray(EXAMPLES.inputs, jnp.bfloat16))
+    assert log_p.dtype == jnp.float32
+    with pytest.raises(ValueError, match="compute_dtype: got 'float16'"):
+        FitConfig(compute_dtype="float16")
+
+
+def test_a_logged_training_goes_on_where_it_was(tmp_path):
+    log, folder = tmp_path / "runs.jsonl", tmp_path / "checkpoints"
+
+    def training(config=CONFIG, checkpoints=folder, on_progress=None):
+        return fit(
+            NETWORK,
+            EXAMPLES,
+            VALIDATION,
+            config,
+            key=jax.random.key(0),
+            log=log,
+            checkpoints=checkpoints,
+            on_progress=on_progress,
+        )
+
+    def stop(step, scores):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training(on_progress=stop)
+    assert not log.exists()
+    steps = []
+    result = training(on_progress=lambda step, scores: steps.append(step))
+    assert steps == [100]
+    whole = fit(NETWORK, EXAMPLES, VALIDATION, CONFIG, key=jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, result.params, whole.params)
+    np.testing.assert_array_equal(result.valid_loss, whole.valid_loss)
+
+    (run,), problems = read_runs(log)
+    assert problems == ()
+    assert run.status == "finished"
+    assert run.metrics["validation"]["loss"].values == tuple(result.valid_loss.tolist())
+    assert run.seconds == tuple(result.seconds.tolist())
+    assert run.num_params == sum(x.size for x in jax.tree.leaves(result.params))
+    assert run.optimiser["learning_rate"] == 0.03
+    assert run.batch_size == 32
+
+    other = FitConfig(OptimiserConfig(0.01), training=CONFIG.training)
+    with pytest.raises(ValueError, match=r"optimiser.learning_rate: saved 0.03, expected 0.01"):
+        training(other)
+    vocabulary = CheckpointConfig(folder, metadata={"vocabulary": [1, 2]})
+    with pytest.raises(ValueError, match=r"metadata.vocabulary.0: saved nothing, expected 1"):
+        training(checkpoints=vocabulary)
 
 
 def test_items_without_weight_do_not_count():
