@@ -43,11 +43,15 @@ from metal_jax.label_model._relations import relation_incidence
 from metal_jax.labeling import column_ids, overlap_counts, used_columns
 from metal_jax.network import (
     BagOfFeatures,
+    ConsistencyConfig,
+    LossConfig,
     build,
     embedding_bag,
     leaf_log_probs,
     soft_label_loss,
 )
+from metal_jax.network._examples import Batch
+from metal_jax.network._objective import initial_params, objective
 from metal_jax.task_tree import TaskTree, node_logsumexp, node_sum
 
 TREE = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
@@ -121,6 +125,17 @@ def network_loss(params):
     return soft_label_loss(NET.apply(params, INPUTS, key), jnp.ones((20, 4)) / 4).sum()
 
 
+LOSS_CONFIG = LossConfig(
+    robust_exponent=0.5, task_balance="gradient_norm", consistency=ConsistencyConfig()
+)
+LOSS_PARAMS = initial_params(NET, LOSS_CONFIG, jax.random.key(0), INPUTS)
+
+
+def network_objective(params):
+    batch = Batch(INPUTS, jnp.ones((20, 4)) / 4, jnp.ones(20), jnp.ones((20, 2), bool))
+    return objective(NET, LOSS_CONFIG)[0](params, batch, jax.random.key(0))
+
+
 BINARY_TREE = TaskTree.single(2)
 BINARY = np.random.default_rng(1).integers(-1, 2, (20, 4))
 DEPENDENT = fit_with_dependencies(BINARY, BINARY_TREE, [(0, 1)])
@@ -189,6 +204,7 @@ KERNELS = {
     "node_sum": (lambda x: node_sum(TREE, x), jnp.ones((20, 3))),
     "node_logsumexp": (lambda x: node_logsumexp(TREE, x), jnp.ones((20, 3))),
     "network": (lambda params: leaf_log_probs(NET, params, INPUTS), PARAMS),
+    "network_objective": (jax.value_and_grad(network_objective), LOSS_PARAMS),
     "network_step": (jax.value_and_grad(network_loss), PARAMS),
 }
 

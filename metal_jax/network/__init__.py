@@ -15,7 +15,10 @@ from metal_jax.network._config import NetworkConfig, TaskConfig
 from metal_jax.network._draw import draw
 from metal_jax.network._embedding_bag import embedding_bag
 from metal_jax.network._encoders import Encoder, from_module
-from metal_jax.network._fit import Examples, FitConfig, FitResult, fit, soft_label_loss
+from metal_jax.network._examples import Examples
+from metal_jax.network._fit import FitConfig, FitResult, fit
+from metal_jax.network._loss_config import ConsistencyConfig, LossConfig
+from metal_jax.network._losses import consistency_loss, soft_label_loss, task_losses
 from metal_jax.network._lstm_encoder import lstm_encoder
 from metal_jax.network._ngrams import (
     BagOfFeatures,
@@ -25,6 +28,18 @@ from metal_jax.network._ngrams import (
     select_features,
 )
 from metal_jax.network._sentence_embeddings import sentence_embeddings
+from metal_jax.network._targets import (
+    conditional_balance,
+    conditional_probs,
+    confident_tasks,
+    smooth_labels,
+)
+from metal_jax.network._task_balance import (
+    gradient_norm_loss,
+    learned_task_weights,
+    task_gradient_norms,
+    uncertainty_weighted_loss,
+)
 from metal_jax.network._task_params import task_params, transfer_params, with_task_params
 from metal_jax.network._tokeniser import (
     TokenisedTexts,
@@ -45,11 +60,13 @@ from metal_jax.network._vector_encoders import (
 __all__ = [
     "BagOfFeatures",
     "CheckpointConfig",
+    "ConsistencyConfig",
     "Encoder",
     "Examples",
     "FitConfig",
     "FitResult",
     "LogConfig",
+    "LossConfig",
     "Network",
     "NetworkConfig",
     "OptimiserConfig",
@@ -62,6 +79,10 @@ __all__ = [
     "Vocabulary",
     "build",
     "cnn",
+    "conditional_balance",
+    "conditional_probs",
+    "confident_tasks",
+    "consistency_loss",
     "draw",
     "embedding_bag",
     "fit",
@@ -69,19 +90,25 @@ __all__ = [
     "fit_tokeniser",
     "fit_vocabulary",
     "from_module",
+    "gradient_norm_loss",
     "hashed_ngrams",
     "leaf_log_probs",
+    "learned_task_weights",
     "lstm_encoder",
     "mlp",
     "node_log_probs",
     "precomputed",
     "select_features",
     "sentence_embeddings",
+    "smooth_labels",
     "soft_label_loss",
     "split_tokens",
     "standardise",
+    "task_gradient_norms",
+    "task_losses",
     "task_params",
     "tokenise",
     "transfer_params",
+    "uncertainty_weighted_loss",
     "with_task_params",
 ]

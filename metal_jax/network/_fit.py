@@ -1,13 +1,4 @@
-r"""Training a compiled network on soft labels.
-
-The loss of an item with label-model posterior q is
-
-.. math:: -\sum_t w_t \sum_v q(Y_t = v) \log P(Y_t = v \mid \text{parent label}),
-
-a soft cross-entropy for each task in which a child counts by the probability that it is active,
-since its marginals sum to that. With unit task weights this is the expected negative
-log-likelihood of the path (Ratner et al., AAAI 2019, section 3, noise-aware loss).
-"""
+"""Training a compiled network on soft labels; `_losses` states the loss."""
 
 from __future__ import annotations
 
@@ -20,10 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from metal_jax._core.batches import BatchStream
-from metal_jax._core.checks import check_last_axis
 from metal_jax._core.optimiser import OptimiserConfig, make_optimiser
 from metal_jax._core.precision import cast_floats
 from metal_jax._core.training import OnProgress, train
@@ -31,7 +20,9 @@ from metal_jax._core.training_config import TrainingConfig
 from metal_jax._core.training_logs import LogConfig
 from metal_jax.checkpoint import CheckpointConfig, TrainingCheckpoints
 from metal_jax.network._build import Network
-from metal_jax.task_tree import TaskTree, node_sum
+from metal_jax.network._examples import Batch, Examples, check_examples
+from metal_jax.network._loss_config import LossConfig
+from metal_jax.network._objective import initial_params, loss_optimiser, objective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +31,7 @@ class FitConfig:
 
     Attributes:
         optimiser: learning rate, its schedule, weight decay, clipping.
-        task_weights: weight of each task's loss, in the order of `tree.tasks`; all 1 by default.
+        loss: which loss, and which labels it trusts.
         compute_dtype: "bfloat16" computes the network in it, from the parameters in float32 and
             back to float32 logits, so that softmax, loss and optimiser are in float32; None
             computes in the type of the parameters.
@@ -48,7 +39,7 @@ class FitConfig:
     """
 
     optimiser: OptimiserConfig = OptimiserConfig()
-    task_weights: tuple[float, ...] | None = None
+    loss: LossConfig = LossConfig()
     compute_dtype: str | None = None
     training: TrainingConfig = TrainingConfig(num_steps=300)
 
@@ -68,6 +59,8 @@ class FitResult(NamedTuple):
         train_loss: float[e] or [e, r], mean loss over the steps before each of e evaluations.
         valid_scores: name -> float[e] or [e, r]; "loss" is the validation loss.
         seconds: float[e], wall time up to each evaluation.
+        unsupervised_tasks: names of the tasks that no training item has a label for (in some
+            replica), which were not trained; not known, and empty, where examples are streamed.
     """
 
     params: Any
@@ -76,6 +69,7 @@ class FitResult(NamedTuple):
     train_loss: np.ndarray
     valid_scores: dict[str, np.ndarray]
     seconds: np.ndarray
+    unsupervised_tasks: tuple[str, ...] = ()
 
     @property
     def valid_loss(self) -> np.ndarray:
@@ -83,75 +77,11 @@ class FitResult(NamedTuple):
         return self.valid_scores["loss"]
 
 
-class Examples(NamedTuple):
-    """Items with soft labels.
-
-    Attributes:
-        inputs: pytree of arrays with a leading axis of n items, as the encoder takes them.
-        leaf_probs: float[n, s], soft labels over leaf states, or float[r, n, s] with different
-            ones for each replica.
-        weights: float[n] or float[r, n], weight of each item; None for ones. Give items without a
-            vote weight 0, or leave them out.
-    """
-
-    inputs: Any
-    leaf_probs: ArrayLike
-    weights: ArrayLike | None = None
-
-
-class _Batch(NamedTuple):
-    inputs: Any
-    node_probs: jax.Array
-    weights: jax.Array
-
-
-def soft_label_loss(
-    log_conditionals: jax.Array, node_probs: jax.Array, node_weights: ArrayLike = 1.0
-) -> jax.Array:
-    """Activity-weighted soft cross-entropy of each item.
-
-    Args:
-        log_conditionals: float[b, N], `log P(label | parent label)` from `Network.apply`.
-        node_probs: float[b, N], soft labels as node marginals, `task_tree.node_sum` of leaf
-            posteriors.
-        node_weights: float[N], the weight of each node's task.
-
-    Returns:
-        float[b].
-    """
-    # 0 * -inf is 0 here: an impossible label without mass costs nothing.
-    terms = jnp.where(node_probs > 0, node_probs * log_conditionals, 0)
-    return -jnp.sum(terms * node_weights, axis=-1)
-
-
-@functools.lru_cache(maxsize=64)
-def _objective(network: Network, task_weights: tuple[float, ...] | None):
-    """Loss and score of a network.
-
-    Cached, since `jax.jit` recognises a function by identity: a second fit does not recompile.
-    """
-    tree = network.tree
-    weights = np.ones(tree.num_tasks) if task_weights is None else np.asarray(task_weights)
-    check_last_axis("task_weights", weights, tree.num_tasks)
-    node_weights = jnp.asarray(weights[tree.node_task], jnp.float32)
-
-    def mean_loss(params: Any, batch: _Batch, key: jax.Array | None) -> jax.Array:
-        log_conditionals = network.apply(params, batch.inputs, key)
-        losses = soft_label_loss(log_conditionals, batch.node_probs, node_weights)
-        total = jnp.sum(batch.weights)
-        return jnp.sum(losses * batch.weights) / jnp.maximum(total, 1e-6)
-
-    def score(params: Any, batch: _Batch) -> jax.Array:
-        return mean_loss(params, batch, None)
-
-    return mean_loss, score
-
-
 @functools.lru_cache(maxsize=64)
 def _computed_in(network: Network, dtype: str | None) -> Network:
     """The network computed in another type; the types of parameters and results stay.
 
-    Cached like `_objective`.
+    Cached like `objective`.
     """
     if dtype is None:
         return network
@@ -163,9 +93,9 @@ def _computed_in(network: Network, dtype: str | None) -> Network:
 
 
 @functools.lru_cache(maxsize=64)
-def _init(network: Network) -> Callable[[jax.Array, _Batch], Any]:
-    """The network's parameters for such a batch."""
-    return lambda key, batch: network.init(key, batch.inputs)
+def _init(network: Network, config: LossConfig) -> Callable[[jax.Array, Batch], Any]:
+    """The parameters of network and loss for such a batch."""
+    return lambda key, batch: initial_params(network, config, key, batch.inputs)
 
 
 @functools.lru_cache(maxsize=64)
@@ -212,18 +142,25 @@ def fit(
 
     Raises:
         ValueError: arrays of different length, soft labels of the wrong width, NaN in inputs or
-            labels (names the item), no item with a positive weight, sizes that do not divide, or
-            checkpoints of another training (names what differs).
+            labels (names the item), no item with a positive weight, no label left to learn from,
+            sizes that do not divide, or checkpoints of another training (names what differs).
     """
     replicated = key.ndim == 1
     data: Any
+    unsupervised: tuple[str, ...] = ()
     if isinstance(examples, Examples):
-        data, train_axes = _batch("examples", examples, network.tree)
+        data, train_axes, unsupervised = check_examples(
+            "examples", examples, network.tree, config.loss
+        )
     else:
-        data = BatchStream(examples, lambda batch: _batch("examples", batch, network.tree)[0])
-        _, train_axes = _batch("examples", data.first(), network.tree)
-    valid_batch, valid_axes = _batch("validation", validation, network.tree)
-    loss, score = _objective(_computed_in(network, config.compute_dtype), config.task_weights)
+        data = BatchStream(
+            examples, lambda batch: check_examples("examples", batch, network.tree, config.loss)[0]
+        )
+        _, train_axes, _ = check_examples("examples", data.first(), network.tree, config.loss)
+    valid_batch, valid_axes, _ = check_examples(
+        "validation", validation, network.tree, LossConfig()
+    )
+    loss, score = objective(_computed_in(network, config.compute_dtype), config.loss)
     settings = dataclasses.asdict(config)
     if checkpoints is not None and not isinstance(checkpoints, CheckpointConfig):
         checkpoints = CheckpointConfig(checkpoints)
@@ -232,10 +169,10 @@ def fit(
         fields = {"optimiser": {"name": "adamw", **settings["optimiser"]}, **log.fields}
         log = dataclasses.replace(log, fields=fields)
     result = train(
-        _init(network),
+        _init(network, config.loss),
         _weighted(loss),
         score,
-        make_optimiser(config.optimiser, config.training.num_steps),
+        loss_optimiser(make_optimiser(config.optimiser, config.training.num_steps), config.loss),
         data,
         valid_batch,
         config.training,
@@ -248,7 +185,7 @@ def fit(
         identity={"task_tree": network.tree.to_dict(), "config": settings},
     )
     if replicated:
-        return FitResult(*result)
+        return FitResult(*result, unsupervised)
     params, scores = jax.tree.map(lambda x: x[0], result.params), result.scores
     return FitResult(
         params,
@@ -257,35 +194,5 @@ def fit(
         result.train_loss[:, 0],
         {name: values[:, 0] for name, values in scores.items()},
         result.seconds,
+        unsupervised,
     )
-
-
-def _batch(name: str, examples: Examples, tree: TaskTree) -> tuple[_Batch, _Batch]:
-    """Check examples on the host; device arrays, and which of them differ between replicas."""
-    probs = np.asarray(examples.leaf_probs)
-    if probs.ndim not in (2, 3) or probs.shape[-1] != tree.num_leaves:
-        raise ValueError(
-            f"{name}: got leaf_probs of shape {probs.shape}, expected [n, {tree.num_leaves}]"
-        )
-    n = probs.shape[-2]
-    weights = np.ones(n) if examples.weights is None else np.asarray(examples.weights)
-    for path, leaf in jax.tree.leaves_with_path(examples.inputs):
-        field = f"{name}: inputs{jax.tree_util.keystr(path)}"
-        if leaf.shape[0] != n:
-            raise ValueError(f"{field} has {leaf.shape[0]} items, leaf_probs has {n}")
-        if np.issubdtype(leaf.dtype, np.floating) and not np.isfinite(leaf).all():
-            row = np.argwhere(~np.isfinite(np.asarray(leaf)))[0][0]
-            raise ValueError(f"{field}: item {row} is not finite")
-    if weights.shape[-1] != n or weights.ndim > probs.ndim - 1 + (probs.ndim == 2):
-        raise ValueError(f"{name}: got weights of shape {weights.shape}, expected [{n}]")
-    for field, values in (("leaf_probs", probs), ("weights", weights)):
-        if not (np.isfinite(values).all() and (values >= 0).all()):
-            row = np.argwhere(~(np.isfinite(values) & (values >= 0)))[0]
-            raise ValueError(f"{name}: {field} at {tuple(row.tolist())} is negative or not finite")
-    if not (weights.sum(-1) > 0).all():
-        raise ValueError(f"{name}: no item has a positive weight")
-    node_probs = node_sum(tree, jnp.asarray(probs, jnp.float32))
-    inputs = jax.tree.map(jnp.asarray, examples.inputs)
-    batch = _Batch(inputs, node_probs, jnp.asarray(weights, jnp.float32))
-    axes = _Batch(None, 0 if probs.ndim == 3 else None, 0 if weights.ndim == 2 else None)  # pyright: ignore
-    return batch, axes

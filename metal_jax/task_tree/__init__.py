@@ -14,6 +14,8 @@ from metal_jax.task_tree._sums import (
     node_sum,
     path_sum,
     subtree_sum,
+    task_max,
+    task_sum,
 )
 from metal_jax.task_tree._tasks import Task
 from metal_jax.task_tree._tree import Level, TaskTree
@@ -32,5 +34,7 @@ __all__ = [
     "path_sum",
     "read_json",
     "subtree_sum",
+    "task_max",
+    "task_sum",
     "write_json",
 ]

@@ -144,6 +144,57 @@ def path_sum(tree: TaskTree, node_values: ArrayLike) -> jax.Array:
     return jnp.concatenate(by_level, axis=-1)
 
 
+def task_sum(tree: TaskTree, node_values: ArrayLike) -> jax.Array:
+    """For each task the sum over its labels; of node marginals, the probability of being active.
+
+    Args:
+        tree: the task tree (static).
+        node_values: float[..., N].
+
+    Returns:
+        float[..., t].
+
+    Example:
+        >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+        >>> task_sum(tree, jnp.array([0.75, 0.25, 0.5, 0.25])).tolist()
+        [1.0, 0.75]
+    """
+    return _reduce_tasks(tree, node_values, _masked_sum)
+
+
+def task_max(tree: TaskTree, node_values: ArrayLike) -> jax.Array:
+    """For each task the largest value among its labels.
+
+    Args:
+        tree: the task tree (static).
+        node_values: float[..., N].
+
+    Returns:
+        float[..., t].
+
+    Example:
+        >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+        >>> task_max(tree, jnp.array([0.75, 0.25, 0.5, 0.25])).tolist()
+        [0.75, 0.5]
+    """
+    return _reduce_tasks(
+        tree, node_values, lambda values, mask: jnp.max(jnp.where(mask, values, -jnp.inf), axis=-1)
+    )
+
+
+def _reduce_tasks(tree: TaskTree, node_values: ArrayLike, reduce_labels) -> jax.Array:
+    """Join the labels of each task: `(values[..., T, W], mask)` -> float[..., T] for a level."""
+    node_values = jnp.asarray(node_values)
+    check_last_axis("node_values", node_values, tree.num_nodes)
+    return jnp.concatenate(
+        [
+            reduce_labels(node_values[..., np.maximum(level.nodes, 0)], level.mask)
+            for level in tree.levels
+        ],
+        axis=-1,
+    )
+
+
 def log_normalise_tasks(tree: TaskTree, logits: ArrayLike) -> jax.Array:
     """One log-softmax for each task: conditional log-probabilities `log P(label | parent label)`.
 

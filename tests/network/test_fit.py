@@ -11,6 +11,7 @@ from metal_jax.network import (
     Encoder,
     Examples,
     FitConfig,
+    LossConfig,
     NetworkConfig,
     OptimiserConfig,
     TrainingConfig,
@@ -185,7 +186,9 @@ def test_early_stopping_keeps_the_best():
 
 def test_a_task_of_weight_zero_is_not_learned():
     config = FitConfig(
-        OptimiserConfig(weight_decay=0.0), task_weights=(1.0, 0.0), training=CONFIG.training
+        OptimiserConfig(weight_decay=0.0),
+        loss=LossConfig(task_weights=(1.0, 0.0)),
+        training=CONFIG.training,
     )
     key = jax.random.key(0)
     result = fit(NETWORK, EXAMPLES, VALIDATION, config, key=key)
@@ -217,6 +220,6 @@ def test_bad_examples(changes, message):
 
 
 def test_bad_task_weights():
-    config = FitConfig(task_weights=(1.0,))
+    config = FitConfig(loss=LossConfig(task_weights=(1.0,)))
     with pytest.raises(ValueError, match="task_weights"):
         fit(NETWORK, EXAMPLES, VALIDATION, config, key=jax.random.key(0))

@@ -14,6 +14,8 @@ from metal_jax.task_tree import (
     node_sum,
     path_sum,
     subtree_sum,
+    task_max,
+    task_sum,
 )
 
 TREE = TaskTree.from_dict(
@@ -52,6 +54,14 @@ def test_subtree_sums_add_descendants():
         for above in (*TREE.ancestors(node), node):
             expected[:, above] += values[:, node]
     np.testing.assert_allclose(subtree_sum(TREE, values), expected, atol=1e-6)
+
+
+def test_sums_and_maxima_over_the_labels_of_a_task():
+    values = np.random.default_rng(3).normal(size=(3, TREE.num_nodes)).astype(np.float32) - 2
+    columns = [values[:, list(nodes)] for nodes in TREE.task_nodes]
+    sums = np.stack([x.sum(1) for x in columns], axis=1)
+    np.testing.assert_allclose(task_sum(TREE, values), sums, atol=1e-6)
+    np.testing.assert_array_equal(task_max(TREE, values), np.stack([x.max(1) for x in columns], 1))
 
 
 def test_path_sum_adds_ancestors():
