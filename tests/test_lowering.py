@@ -47,7 +47,10 @@ from metal_jax.network import (
     LossConfig,
     build,
     embedding_bag,
+    evaluate_predictions,
+    fit_temperatures,
     leaf_log_probs,
+    slice_aware,
     soft_label_loss,
 )
 from metal_jax.network._examples import Batch
@@ -136,6 +139,15 @@ def network_objective(params):
     return objective(NET, LOSS_CONFIG)[0](params, batch, jax.random.key(0))
 
 
+SLICED = slice_aware(TREE, embedding_bag(64, 8), ["short"])
+
+
+def network_evaluation(log_conditionals):
+    gold = jnp.zeros((20, 1), jnp.int32)
+    temperatures = fit_temperatures(TREE, log_conditionals, gold)
+    return evaluate_predictions(TREE, log_conditionals, gold), temperatures
+
+
 BINARY_TREE = TaskTree.single(2)
 BINARY = np.random.default_rng(1).integers(-1, 2, (20, 4))
 DEPENDENT = fit_with_dependencies(BINARY, BINARY_TREE, [(0, 1)])
@@ -204,6 +216,11 @@ KERNELS = {
     "node_sum": (lambda x: node_sum(TREE, x), jnp.ones((20, 3))),
     "node_logsumexp": (lambda x: node_logsumexp(TREE, x), jnp.ones((20, 3))),
     "network": (lambda params: leaf_log_probs(NET, params, INPUTS), PARAMS),
+    "network_evaluation": (network_evaluation, jnp.zeros((20, 4))),
+    "network_of_slices": (
+        lambda params: leaf_log_probs(SLICED, params, INPUTS),
+        SLICED.init(jax.random.key(0), INPUTS),
+    ),
     "network_objective": (jax.value_and_grad(network_objective), LOSS_PARAMS),
     "network_step": (jax.value_and_grad(network_loss), PARAMS),
 }

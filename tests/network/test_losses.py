@@ -330,18 +330,20 @@ def test_degenerate_labels_train_without_nan(name):
 
 
 def test_default_is_the_plain_formula_to_the_bit():
-    params, key = start(LossConfig()), jax.random.key(1)
-    weights = np.asarray(RNG.random(NUM_ITEMS), np.float32)
-    node_probs = node_sum(TREE, jnp.asarray(LEAF_PROBS, jnp.float32))
+    batch = batch_of(Examples(INPUTS, LEAF_PROBS, RNG.random(NUM_ITEMS)))
+    ones = jnp.ones(TREE.num_nodes)
 
-    def plain(params):
-        log_p = NETWORK.apply(params, INPUTS, key)
-        terms = jnp.where(node_probs > 0, node_probs * log_p, 0)
-        losses = -jnp.sum(terms * jnp.ones(TREE.num_nodes), axis=-1)
-        return jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1e-6)
+    def plain(params, batch, key):
+        log_p = NETWORK.apply(params, batch.inputs, key)
+        terms = jnp.where(batch.node_probs > 0, batch.node_probs * log_p, 0)
+        losses = -jnp.sum(terms * ones, axis=-1)
+        return jnp.sum(losses * batch.weights) / jnp.maximum(jnp.sum(batch.weights), 1e-6)
 
-    found = gradient_of("default", Examples(INPUTS, LEAF_PROBS, weights), params)
-    expected = jax.jit(jax.value_and_grad(plain))(params)
+    loss, _ = objective(NETWORK, LossConfig())
+    found, expected = (
+        jax.jit(jax.value_and_grad(f))(start(LossConfig()), batch, jax.random.key(1))
+        for f in (loss, plain)
+    )
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
