@@ -50,7 +50,10 @@ from metal_jax.network import (
     LossConfig,
     build,
     embedding_bag,
+    evaluate_predictions,
+    fit_temperatures,
     leaf_log_probs,
+    slice_aware,
     soft_label_loss,
 )
 from metal_jax.network._examples import Batch
@@ -137,6 +140,15 @@ LOSS_PARAMS = initial_params(NET, LOSS_CONFIG, jax.random.key(0), INPUTS)
 def network_objective(params):
     batch = Batch(INPUTS, jnp.ones((20, 4)) / 4, jnp.ones(20), jnp.ones((20, 2), bool))
     return objective(NET, LOSS_CONFIG)[0](params, batch, jax.random.key(0))
+
+
+SLICED = slice_aware(TREE, embedding_bag(64, 8), ["short"])
+
+
+def network_evaluation(log_conditionals):
+    gold = jnp.zeros((20, 1), jnp.int32)
+    temperatures = fit_temperatures(TREE, log_conditionals, gold)
+    return evaluate_predictions(TREE, log_conditionals, gold), temperatures
 
 
 BINARY_TREE = TaskTree.single(2)
@@ -235,6 +247,11 @@ KERNELS = {
     "node_sum": (lambda x: node_sum(TREE, x), jnp.ones((20, 3))),
     "node_logsumexp": (lambda x: node_logsumexp(TREE, x), jnp.ones((20, 3))),
     "network": (lambda params: leaf_log_probs(NET, params, INPUTS), PARAMS),
+    "network_evaluation": (network_evaluation, jnp.zeros((20, 4))),
+    "network_of_slices": (
+        lambda params: leaf_log_probs(SLICED, params, INPUTS),
+        SLICED.init(jax.random.key(0), INPUTS),
+    ),
     "network_objective": (jax.value_and_grad(network_objective), LOSS_PARAMS),
     "network_step": (jax.value_and_grad(network_loss), PARAMS),
 }

@@ -30,12 +30,20 @@ from metal_jax.labeling._overlaps import (
     overlap_statistics,
     overlap_statistics_of_batches,
 )
+from metal_jax.labeling._slices import (
+    AppliedSlices,
+    SlicingFunction,
+    SlicingFunctionError,
+    apply_slices,
+    slicing_function,
+)
 from metal_jax.labeling._summary import LFSummary, format_summary, summarise_lfs
 from metal_jax.labeling._synthetic import SyntheticVotes, synthetic_votes
 
 __all__ = [
     "ABSTAIN",
     "NOT_ASKED",
+    "AppliedSlices",
     "AppliedVotes",
     "Columns",
     "LFSummary",
@@ -43,10 +51,13 @@ __all__ = [
     "LabelingFunctionError",
     "NamedVotes",
     "OverlapStatistics",
+    "SlicingFunction",
+    "SlicingFunctionError",
     "SyntheticVotes",
     "VoteFile",
     "WrenchSplit",
     "apply",
+    "apply_slices",
     "column_ids",
     "compatible",
     "format_summary",
@@ -66,6 +77,7 @@ __all__ = [
     "read_votes",
     "read_wrench",
     "regex_lf",
+    "slicing_function",
     "summarise_lfs",
     "synthetic_votes",
     "to_metal",

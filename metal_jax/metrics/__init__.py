@@ -11,7 +11,13 @@ in float32). `num_classes`, `average` and `num_bins` are static.
   0/0 of a class that is never predicted or has no item is `zero_division`, 0 by default.
 """
 
-from metal_jax.metrics._calibration import brier_score, expected_calibration_error, log_loss
+from metal_jax.metrics._calibration import (
+    ReliabilityBins,
+    brier_score,
+    expected_calibration_error,
+    log_loss,
+    reliability_bins,
+)
 from metal_jax.metrics._classification import (
     accuracy,
     confusion_matrix,
@@ -22,10 +28,13 @@ from metal_jax.metrics._classification import (
     precision,
     recall,
 )
+from metal_jax.metrics._hierarchical import HierarchicalScores, hierarchical_scores
 from metal_jax.metrics._ranking import roc_auc, roc_auc_one_vs_rest
 from metal_jax.metrics._task import path_accuracy, per_task
 
 __all__ = [
+    "HierarchicalScores",
+    "ReliabilityBins",
     "accuracy",
     "brier_score",
     "confusion_matrix",
@@ -33,12 +42,14 @@ __all__ = [
     "expected_accuracy",
     "expected_calibration_error",
     "f_beta",
+    "hierarchical_scores",
     "log_loss",
     "matthews_correlation",
     "path_accuracy",
     "per_task",
     "precision",
     "recall",
+    "reliability_bins",
     "roc_auc",
     "roc_auc_one_vs_rest",
 ]

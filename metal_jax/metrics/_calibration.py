@@ -5,6 +5,8 @@ Shapes: n items, k classes.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -98,21 +100,87 @@ def expected_calibration_error(
         >>> float(expected_calibration_error(probs, jnp.array([0, 0, 1, 0])))
         0.0
     """
+    confidence, hits, weights = _confidence(probs, gold, num_bins, weights)
+    gap = jnp.where(weights > 0, weights * (confidence - hits), 0)
+    rises, mass = _bin_rises(confidence, weights, num_bins, gap)
+    return jnp.sum(jnp.abs(rises[0])) / mass
+
+
+class ReliabilityBins(NamedTuple):
+    """The points of a reliability diagram, bins of equal mass.
+
+    Attributes:
+        confidence: float[bins]; mean probability of the top label, ascending.
+        accuracy: float[bins]; share of the items whose top label is right.
+        mass: float[]; weight of the items in each bin.
+    """
+
+    confidence: jax.Array
+    accuracy: jax.Array
+    mass: jax.Array
+
+
+def reliability_bins(
+    probs: ArrayLike,
+    gold: ArrayLike,
+    *,
+    num_bins: int = 15,
+    weights: ArrayLike | None = None,
+) -> ReliabilityBins:
+    """Confidence and accuracy of the top label in each bin of `expected_calibration_error`.
+
+    The mean distance between the two over the bins is that error.
+
+    Args:
+        probs: float[n, k]; a distribution over the classes for each item.
+        gold: int[n]; items with a label outside 0..k-1 are left out.
+        num_bins: Number of bins, static.
+        weights: bool, integer or float [n]; a mask or non-negative weights of the items.
+
+    Returns:
+        The bins; confidence and accuracy are nan and the mass is 0 if no item counts.
+
+    Raises:
+        ValueError: If the shapes or types do not fit, or there is no bin.
+
+    Example:
+        >>> probs = jnp.array([[0.5, 0.5], [0.5, 0.5], [0.0, 1.0], [0.0, 1.0]])
+        >>> bins = reliability_bins(probs, jnp.array([0, 1, 1, 0]), num_bins=2)
+        >>> bins.confidence.tolist(), bins.accuracy.tolist(), float(bins.mass)
+        ([0.5, 1.0], [0.5, 0.5], 2.0)
+    """
+    confidence, hits, weights = _confidence(probs, gold, num_bins, weights)
+    counted = [jnp.where(weights > 0, weights * values, 0) for values in (confidence, hits)]
+    (confident, right), mass = _bin_rises(confidence, weights, num_bins, *counted)
+    return ReliabilityBins(num_bins * confident / mass, num_bins * right / mass, mass / num_bins)
+
+
+def _confidence(
+    probs: ArrayLike, gold: ArrayLike, num_bins: int, weights: ArrayLike | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """float[n] thrice: probability of the top label, whether it is right, and item weights."""
     if num_bins < 1:
         raise ValueError(f"num_bins: got {num_bins}, expected 1 or more")
     probs, gold, weights = prepare_probs(probs, gold, weights)
-    weights = weights.astype(probs.dtype)
-    confidence = jnp.max(probs, axis=1)
-    gap = jnp.where(weights > 0, weights * (confidence - top_label_hits(probs, gold)), 0)
+    return jnp.max(probs, axis=1), top_label_hits(probs, gold), weights.astype(probs.dtype)
 
-    # Mass and gap accumulated by confidence form a curve with one straight piece for each run of
-    # ties; the gap of a bin is the rise of the curve between the edges of the bin.
+
+def _bin_rises(
+    confidence: jax.Array, weights: jax.Array, num_bins: int, *values: jax.Array
+) -> tuple[list[jax.Array], jax.Array]:
+    """Sums of the values in bins of equal mass, float[bins] each, and the whole mass.
+
+    Mass and values accumulated by confidence form a curve with one straight piece for each run of
+    ties; the sum over a bin is the rise of the curve between the edges of the bin.
+    """
     order = jnp.argsort(confidence)
     run_end = tie_bounds(confidence[order])[1] + 1
     mass = jnp.cumulative_sum(weights[order], include_initial=True)
-    total_gap = jnp.cumulative_sum(gap[order], include_initial=True)
     curve_mass = jnp.pad(mass[run_end], (1, 0))
-    curve_gap = jnp.pad(total_gap[run_end], (1, 0))
-    edges = mass[-1] * jnp.linspace(0, 1, num_bins + 1, dtype=probs.dtype)
-    bin_gap = jnp.diff(jnp.interp(edges, curve_mass, curve_gap))
-    return jnp.sum(jnp.abs(bin_gap)) / mass[-1]
+    edges = mass[-1] * jnp.linspace(0, 1, num_bins + 1, dtype=weights.dtype)
+    rises = []
+    for value in values:
+        total = jnp.cumulative_sum(value[order], include_initial=True)
+        curve = jnp.pad(total[run_end], (1, 0))
+        rises.append(jnp.diff(jnp.interp(edges, curve_mass, curve)))
+    return rises, mass[-1]

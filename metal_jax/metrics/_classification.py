@@ -321,14 +321,24 @@ def _class_counts(
 ) -> _ClassCounts:
     if average not in ("macro", "micro", "per_class"):
         raise ValueError(f"average: got {average!r}, expected 'macro', 'micro' or 'per_class'")
-    matrix = confusion_matrix(predicted, gold, num_classes, weights=weights, include_abstain=True)
+    predicted, gold = as_labels("predicted", predicted), as_labels("gold", gold)
+    check_shape("gold", gold, predicted.shape)
+    check_num_classes(num_classes)
+    weights = item_weights((gold >= 0) & (gold < num_classes), weights)
+
+    def count(labels: jax.Array, weights: jax.Array) -> jax.Array:
+        # Never the whole confusion matrix: the leaves of a large tree are many classes.
+        inside = (labels >= 0) & (labels < num_classes)
+        rows = jnp.where(inside, labels, num_classes)
+        counts = jnp.zeros(num_classes + 1, weights.dtype).at[rows].add(weights)[:-1]
+        return jnp.sum(counts) if average == "micro" else counts
+
     per_class = (
-        jnp.diagonal(matrix),
-        jnp.sum(matrix[:, :-1], axis=0),
-        jnp.sum(matrix, axis=1),
+        count(gold, jnp.where(predicted == gold, weights, 0)),
+        count(predicted, weights),
+        count(gold, weights),
     )
-    pooled = [jnp.sum(count) if average == "micro" else count for count in per_class]
-    return _ClassCounts(*(count.astype(float_dtype(matrix.dtype)) for count in pooled))
+    return _ClassCounts(*(counts.astype(float_dtype(weights.dtype)) for counts in per_class))
 
 
 def _ratio(

@@ -15,6 +15,16 @@ from metal_jax.network._config import NetworkConfig, TaskConfig
 from metal_jax.network._draw import draw
 from metal_jax.network._embedding_bag import embedding_bag
 from metal_jax.network._encoders import Encoder, from_module
+from metal_jax.network._error_buckets import ErrorBucket, error_buckets, format_error_buckets
+from metal_jax.network._evaluate import (
+    Evaluation,
+    PathScores,
+    TaskScores,
+    evaluate,
+    evaluate_predictions,
+    evaluate_slices,
+)
+from metal_jax.network._evaluation_record import evaluation_record
 from metal_jax.network._examples import Examples
 from metal_jax.network._fit import FitConfig, FitResult, fit
 from metal_jax.network._input_maps import (
@@ -37,6 +47,7 @@ from metal_jax.network._ngrams import (
     select_features,
 )
 from metal_jax.network._sentence_embeddings import sentence_embeddings
+from metal_jax.network._slice_experts import slice_aware, slice_task, with_membership
 from metal_jax.network._targets import (
     conditional_balance,
     conditional_probs,
@@ -50,6 +61,12 @@ from metal_jax.network._task_balance import (
     uncertainty_weighted_loss,
 )
 from metal_jax.network._task_params import task_params, transfer_params, with_task_params
+from metal_jax.network._temperature import (
+    calibrate,
+    fit_temperatures,
+    scale_temperatures,
+    with_temperatures,
+)
 from metal_jax.network._tokeniser import (
     TokenisedTexts,
     Tokeniser,
@@ -73,6 +90,8 @@ __all__ = [
     "ConsistencyConfig",
     "EmbeddingInputs",
     "Encoder",
+    "ErrorBucket",
+    "Evaluation",
     "Examples",
     "FeatureInputs",
     "FitConfig",
@@ -84,9 +103,11 @@ __all__ = [
     "Network",
     "NetworkConfig",
     "OptimiserConfig",
+    "PathScores",
     "Predictions",
     "Standardisation",
     "TaskConfig",
+    "TaskScores",
     "TokenInputs",
     "TokenisedTexts",
     "Tokeniser",
@@ -94,6 +115,7 @@ __all__ = [
     "TrainingConfig",
     "Vocabulary",
     "build",
+    "calibrate",
     "cnn",
     "conditional_balance",
     "conditional_probs",
@@ -101,11 +123,18 @@ __all__ = [
     "consistency_loss",
     "draw",
     "embedding_bag",
+    "error_buckets",
+    "evaluate",
+    "evaluate_predictions",
+    "evaluate_slices",
+    "evaluation_record",
     "fit",
     "fit_inputs",
     "fit_standardisation",
+    "fit_temperatures",
     "fit_tokeniser",
     "fit_vocabulary",
+    "format_error_buckets",
     "from_module",
     "gradient_norm_loss",
     "hashed_ngrams",
@@ -118,8 +147,11 @@ __all__ = [
     "precomputed",
     "predict",
     "save_model",
+    "scale_temperatures",
     "select_features",
     "sentence_embeddings",
+    "slice_aware",
+    "slice_task",
     "smooth_labels",
     "soft_label_loss",
     "split_tokens",
@@ -130,5 +162,7 @@ __all__ = [
     "tokenise",
     "transfer_params",
     "uncertainty_weighted_loss",
+    "with_membership",
     "with_task_params",
+    "with_temperatures",
 ]

@@ -1,4 +1,4 @@
-"""Training a compiled network on soft labels."""
+"""Training a compiled network on soft labels; `_losses` states the loss."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FitConfig:
 
     Attributes:
         optimiser: learning rate, its schedule, weight decay, clipping.
-        loss: which loss.
+        loss: which loss, and which labels it trusts.
         compute_dtype: "bfloat16" computes the network in it, from the parameters in float32 and
             back to float32 logits, so that softmax, loss and optimiser are in float32; None
             computes in the type of the parameters.
@@ -57,11 +57,10 @@ class FitResult(NamedTuple):
         best_step: int[] or int[r], the step they were reached at.
         num_steps: steps taken.
         train_loss: float[e] or [e, r], mean loss over the steps before each of e evaluations.
-        valid_scores: name -> float[e] or [e, r]; "loss" is the validation loss, without what is for
-            training only: dropout, consistency, learned task weights.
+        valid_scores: name -> float[e] or [e, r]; "loss" is the validation loss.
         seconds: float[e], wall time up to each evaluation.
         unsupervised_tasks: names of the tasks that no training item has a label for (in some
-            replica); they were not trained. Of a stream, the first batch is looked at.
+            replica), which were not trained; not known, and empty, where examples are streamed.
     """
 
     params: Any
@@ -95,7 +94,7 @@ def _computed_in(network: Network, dtype: str | None) -> Network:
 
 @functools.lru_cache(maxsize=64)
 def _init(network: Network, config: LossConfig) -> Callable[[jax.Array, Batch], Any]:
-    """The network's parameters, and the loss's own, for such a batch."""
+    """The parameters of network and loss for such a batch."""
     return lambda key, batch: initial_params(network, config, key, batch.inputs)
 
 
@@ -143,19 +142,24 @@ def fit(
 
     Raises:
         ValueError: arrays of different length, soft labels of the wrong width, NaN in inputs or
-            labels (names the item), no item with a positive weight, sizes that do not divide, or
-            checkpoints of another training (names what differs).
+            labels (names the item), no item with a positive weight, no label left to learn from,
+            sizes that do not divide, or checkpoints of another training (names what differs).
     """
     replicated = key.ndim == 1
-    check = functools.partial(check_examples, "examples", tree=network.tree, config=config.loss)
     data: Any
+    unsupervised: tuple[str, ...] = ()
     if isinstance(examples, Examples):
-        training = check(examples=examples)
-        data = training.batch
+        data, train_axes, unsupervised = check_examples(
+            "examples", examples, network.tree, config.loss
+        )
     else:
-        data = BatchStream(examples, lambda batch: check(examples=batch).batch)
-        training = check(examples=data.first())
-    held_out = check_examples("validation", validation, network.tree, LossConfig())
+        data = BatchStream(
+            examples, lambda batch: check_examples("examples", batch, network.tree, config.loss)[0]
+        )
+        _, train_axes, _ = check_examples("examples", data.first(), network.tree, config.loss)
+    valid_batch, valid_axes, _ = check_examples(
+        "validation", validation, network.tree, LossConfig()
+    )
     loss, score = objective(_computed_in(network, config.compute_dtype), config.loss)
     settings = dataclasses.asdict(config)
     if checkpoints is not None and not isinstance(checkpoints, CheckpointConfig):
@@ -170,10 +174,10 @@ def fit(
         score,
         loss_optimiser(make_optimiser(config.optimiser, config.training.num_steps), config.loss),
         data,
-        held_out.batch,
+        valid_batch,
         config.training,
         key if replicated else key[None],
-        data_axes=(training.axes, held_out.axes),
+        data_axes=(train_axes, valid_axes),
         mesh=mesh,
         on_progress=on_progress,
         log=log,
@@ -181,7 +185,7 @@ def fit(
         identity={"task_tree": network.tree.to_dict(), "config": settings},
     )
     if replicated:
-        return FitResult(*result, training.unsupervised_tasks)
+        return FitResult(*result, unsupervised)
     params, scores = jax.tree.map(lambda x: x[0], result.params), result.scores
     return FitResult(
         params,
@@ -190,5 +194,5 @@ def fit(
         result.train_loss[:, 0],
         {name: values[:, 0] for name, values in scores.items()},
         result.seconds,
-        training.unsupervised_tasks,
+        unsupervised,
     )

@@ -56,8 +56,8 @@ class LossConfig:
             `gradient_norm_loss`. The state is trained as `params["loss"]`.
         balance_learning_rate: of Adam for learned task weights.
         restoring_force: alpha of the gradient norm balance.
-        shared_layer: where in the parameters the last layer lies that all tasks share, for the
-            gradient norm.
+        shared_layer: where in the parameters the layer lies whose gradient norms are balanced; by
+            default the highest layer of the trunk that lies beneath all heads.
         consistency: what is learned from items without a label; None for nothing.
     """
 
@@ -69,7 +69,7 @@ class LossConfig:
     task_balance: Literal["fixed", "uncertainty", "gradient_norm"] = "fixed"
     balance_learning_rate: float = 0.025
     restoring_force: float = 1.5
-    shared_layer: tuple[str, ...] = ("tower", "trunk_0")
+    shared_layer: tuple[str, ...] | None = None
     consistency: ConsistencyConfig | None = None
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from metal_jax.network._build import Network
 from metal_jax.network._examples import Batch
 from metal_jax.network._loss_config import LossConfig
 from metal_jax.network._losses import consistency_loss, soft_label_loss, task_losses
+from metal_jax.network._plan import compile_plan
 from metal_jax.network._task_balance import (
     STATE,
     gradient_norm_loss,
@@ -76,12 +77,13 @@ def objective(
         params: Any, log_conditionals: jax.Array, batch: Batch, key: jax.Array | None
     ) -> jax.Array:
         fixed = jax.lax.stop_gradient(params)
+        layer = _shared_layer(network, config)
 
         def losses_of(shared: Any) -> jax.Array:
-            changed = _replace(fixed, config.shared_layer, shared)
+            changed = _replace(fixed, layer, shared)
             return by_task(network.apply(changed, batch.inputs, key), batch)
 
-        norms = task_gradient_norms(losses_of, shared_parameters(fixed, config.shared_layer))
+        norms = task_gradient_norms(losses_of, shared_parameters(fixed, layer))
         losses = by_task(log_conditionals, batch)
         uniform = by_task(jnp.broadcast_to(_uniform(tree), batch.node_probs.shape), batch)
         weights = gradient_norm_weights(params[STATE]["log_weights"], uniform > 0)
@@ -187,7 +189,7 @@ def initial_params(network: Network, config: LossConfig, key: jax.Array, inputs:
     if config.task_balance == "uncertainty":
         state["log_variances"] = zeros
     if config.task_balance == "gradient_norm":
-        shared_parameters(params, config.shared_layer)
+        shared_parameters(params, _shared_layer(network, config))
         state["log_weights"] = zeros
     if config.consistency is not None:
         state["step"] = jnp.float32(0)
@@ -201,6 +203,15 @@ def loss_optimiser(
     if config.task_balance == "fixed" and config.consistency is None:
         return optimiser
     return with_loss_state(optimiser, config.balance_learning_rate)
+
+
+def _shared_layer(network: Network, config: LossConfig) -> tuple[str, ...]:
+    """Where the last layer lies that all tasks share."""
+    if config.shared_layer is not None:
+        return config.shared_layer
+    names = tuple(name for name, _ in network.task_encoders)
+    plan = compile_plan(network.tree, network.config, names)
+    return ("tower", f"trunk_{min(head.layer for head in plan.heads)}")
 
 
 def shared_parameters(params: Any, path: tuple[str, ...]) -> Any:

@@ -1,5 +1,6 @@
 """What every metric promises: transformations, masks, invariances, types, platforms."""
 
+import inspect
 from functools import partial
 
 import jax
@@ -29,10 +30,26 @@ def two_tasks(metric):
     return both
 
 
+def bin_accuracy(probs, gold, *, weights=None):
+    return metrics.reliability_bins(probs, gold, num_bins=4, weights=weights).accuracy
+
+
+def hierarchical_f1(predicted, gold, *, weights=None):
+    """Classes as the leaves of two parents."""
+
+    def path(leaf):
+        return jnp.stack(
+            [jnp.where(leaf >= 0, leaf // 2, -1), jnp.where(leaf >= 0, leaf + 2, -1)], 1
+        )
+
+    return metrics.hierarchical_scores(path(predicted), path(gold), weights=weights).f_beta
+
+
 LABEL_METRICS = {
     "accuracy": metrics.accuracy,
     "confusion_matrix": partial(metrics.confusion_matrix, num_classes=NUM_CLASSES),
     "f_beta": partial(metrics.f_beta, num_classes=NUM_CLASSES, average="per_class"),
+    "hierarchical_scores": hierarchical_f1,
     "matthews_correlation": partial(metrics.matthews_correlation, num_classes=NUM_CLASSES),
     "path_accuracy": two_tasks(metrics.path_accuracy),
     "per_task": two_tasks(partial(metrics.per_task, metrics.accuracy)),
@@ -44,6 +61,7 @@ PROB_METRICS = {
     "expected_accuracy": metrics.expected_accuracy,
     "expected_calibration_error": metrics.expected_calibration_error,
     "log_loss": metrics.log_loss,
+    "reliability_bins": bin_accuracy,
     "roc_auc": binary_roc_auc,
     "roc_auc_one_vs_rest": partial(metrics.roc_auc_one_vs_rest, average="per_class"),
 }
@@ -114,7 +132,10 @@ def test_the_order_of_the_items_makes_no_difference(name):
     assert_close(COMPILED[name](predicted, gold, weights=weights), expected)
 
 
-@pytest.mark.parametrize("name", sorted(METRICS.keys() - {"path_accuracy", "per_task", "roc_auc"}))
+ORDERED = {"hierarchical_scores", "path_accuracy", "per_task", "reliability_bins", "roc_auc"}
+
+
+@pytest.mark.parametrize("name", sorted(METRICS.keys() - ORDERED))
 def test_the_order_of_the_classes_makes_no_difference(name):
     predicted, gold, weights = random_inputs(name)
     new_label = np.array([2, 0, 3, 1, -1], np.int32)
@@ -177,5 +198,9 @@ def test_rejects_what_does_not_fit(name):
 
 def test_every_public_function_is_documented():
     for name in metrics.__all__:
-        documentation = getattr(metrics, name).__doc__
+        value = getattr(metrics, name)
+        documentation = value.__doc__
+        if inspect.isclass(value):
+            assert "Attributes:" in documentation, name
+            continue
         assert all(part in documentation for part in ("Args:", "Returns:", "Example:")), name

@@ -10,7 +10,7 @@ import optax
 import pytest
 from jax.test_util import check_grads
 
-from metal_jax._core.sharding import data_mesh
+from metal_jax._core.sharding import replica_mesh
 from metal_jax.network import (
     ConsistencyConfig,
     Encoder,
@@ -329,23 +329,22 @@ def test_degenerate_labels_train_without_nan(name):
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient))
 
 
-def test_default_is_the_plain_formula():
-    params, key = start(LossConfig()), jax.random.key(1)
-    weights = np.asarray(RNG.random(NUM_ITEMS), np.float32)
-    node_probs = node_sum(TREE, jnp.asarray(LEAF_PROBS, jnp.float32))
+def test_default_is_the_plain_formula_to_the_bit():
+    batch = batch_of(Examples(INPUTS, LEAF_PROBS, RNG.random(NUM_ITEMS)))
+    ones = jnp.ones(TREE.num_nodes)
 
-    def plain(params):
-        log_p = NETWORK.apply(params, INPUTS, key)
-        terms = jnp.where(node_probs > 0, node_probs * log_p, 0)
-        losses = -jnp.sum(terms * jnp.ones(TREE.num_nodes), axis=-1)
-        return jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1e-6)
+    def plain(params, batch, key):
+        log_p = NETWORK.apply(params, batch.inputs, key)
+        terms = jnp.where(batch.node_probs > 0, batch.node_probs * log_p, 0)
+        losses = -jnp.sum(terms * ones, axis=-1)
+        return jnp.sum(losses * batch.weights) / jnp.maximum(jnp.sum(batch.weights), 1e-6)
 
-    found = gradient_of("default", Examples(INPUTS, LEAF_PROBS, weights), params)
-    expected = jax.jit(jax.value_and_grad(plain))(params)
-    # Two programs of the same sums: not to the last bit.
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), found, expected
+    loss, _ = objective(NETWORK, LossConfig())
+    found, expected = (
+        jax.jit(jax.value_and_grad(f))(start(LossConfig()), batch, jax.random.key(1))
+        for f in (loss, plain)
     )
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 @pytest.mark.parametrize("name", ["default", "smoothing", "uncertainty", "gradient_norm"])
@@ -421,7 +420,7 @@ def test_learned_weights_and_steps_are_kept_with_the_parameters():
     assert learned.shape == (3, 2)
     assert np.abs(learned - 1).min() > 1e-3
     assert learned_task_weights({"tower": {}}) is None
-    spread = fit(SMALL, examples, SMALL_EXAMPLES, config, key=keys, mesh=data_mesh(2))
+    spread = fit(SMALL, examples, SMALL_EXAMPLES, config, key=keys, mesh=replica_mesh(2))
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4), spread.params, result.params
     )
@@ -448,7 +447,7 @@ def test_a_task_without_labels_is_named_and_left_alone():
     examples = SMALL_EXAMPLES._replace(task_mask=mask)
     result = fit(SMALL, examples, SMALL_EXAMPLES, config, key=key)
     assert result.unsupervised_tasks == ("b",)
-    first = SMALL.init(jax.random.split(key)[0], INPUTS[:1])["tower"]
+    first = jax.jit(SMALL.init)(jax.random.split(key)[0], INPUTS[:1])["tower"]
     found = result.params["tower"]
     np.testing.assert_array_equal(found["heads_1"]["kernel"], first["heads_1"]["kernel"])
     assert np.abs(found["heads_0"]["kernel"] - first["heads_0"]["kernel"]).max() > 1e-3
