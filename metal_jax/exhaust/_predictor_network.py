@@ -99,11 +99,11 @@ class LstmNetwork(nn.Module):
         )
         sizes = nn.Dense(config.embedding_size, name="values")
 
-        def read(name: str, ids: jax.Array, values: jax.Array) -> jax.Array:
+        def read(name: str, ids: Any, values: Any) -> jax.Array:
             x = nn.gelu(embed(ids) + sizes(_VALUE_SCALE * values))
             return self._read_layers(name, x, ids != PADDING)
 
-        result = [inputs.settings]
+        result: list[Any] = [inputs.settings]
         if inputs.curves.shape[1]:
             result += self._read_curves(inputs)
         whole = read("layers", inputs.ids, inputs.values)
@@ -129,7 +129,7 @@ class LstmNetwork(nn.Module):
         return location, log_scale
 
     def _head(
-        self, name: str, parts: list[jax.Array], dropout: ArrayLike | None
+        self, name: str, parts: Sequence[Any], dropout: ArrayLike | None
     ) -> tuple[jax.Array, jax.Array]:
         def drop(x: jax.Array) -> jax.Array:
             if dropout is None:
