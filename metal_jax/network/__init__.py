@@ -36,6 +36,7 @@ from metal_jax.network._ngrams import (
     hashed_ngrams,
     select_features,
 )
+from metal_jax.network._search_space import Choice, LogUniform, SearchSpace, Uniform
 from metal_jax.network._sentence_embeddings import sentence_embeddings
 from metal_jax.network._targets import (
     conditional_balance,
@@ -58,6 +59,8 @@ from metal_jax.network._tokeniser import (
     split_tokens,
     tokenise,
 )
+from metal_jax.network._tune import TuneConfig, TuneResult, tune
+from metal_jax.network._tune_plot import plot_tuning
 from metal_jax.network._vector_encoders import (
     Standardisation,
     fit_standardisation,
@@ -70,6 +73,7 @@ __all__ = [
     "BagInputs",
     "BagOfFeatures",
     "CheckpointConfig",
+    "Choice",
     "ConsistencyConfig",
     "EmbeddingInputs",
     "Encoder",
@@ -79,12 +83,14 @@ __all__ = [
     "FitResult",
     "InputMap",
     "LogConfig",
+    "LogUniform",
     "LossConfig",
     "Model",
     "Network",
     "NetworkConfig",
     "OptimiserConfig",
     "Predictions",
+    "SearchSpace",
     "Standardisation",
     "TaskConfig",
     "TokenInputs",
@@ -92,6 +98,9 @@ __all__ = [
     "Tokeniser",
     "Tokens",
     "TrainingConfig",
+    "TuneConfig",
+    "TuneResult",
+    "Uniform",
     "Vocabulary",
     "build",
     "cnn",
@@ -115,6 +124,7 @@ __all__ = [
     "lstm_encoder",
     "mlp",
     "node_log_probs",
+    "plot_tuning",
     "precomputed",
     "predict",
     "save_model",
@@ -129,6 +139,7 @@ __all__ = [
     "task_params",
     "tokenise",
     "transfer_params",
+    "tune",
     "uncertainty_weighted_loss",
     "with_task_params",
 ]
