@@ -147,7 +147,9 @@ def make_traced_optimiser(
         settings: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> tuple[optax.Updates, optax.OptState]:
-        return with_settings(settings or {}).update(updates, state, params)
+        dtype = optax.tree.dtype(updates, "highest")
+        own = {name: jnp.asarray(value, dtype) for name, value in (settings or {}).items()}
+        return with_settings(own).update(updates, state, params)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
