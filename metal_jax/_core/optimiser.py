@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 SCHEDULES = ("constant", "cosine", "inverse_sqrt", "linear")
+
+TRACED_SETTINGS = ("learning_rate", "weight_decay", "max_gradient_norm")
+"""Settings that may differ between the replicas of one compiled program."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +95,69 @@ def make_optimiser(config: OptimiserConfig, num_steps: int) -> optax.GradientTra
     Returns:
         An optax transformation.
     """
-    adamw = optax.adamw(learning_rates(config, num_steps), weight_decay=config.weight_decay)
-    if config.max_gradient_norm is None:
+    return _adamw(learning_rates(config, num_steps), config.weight_decay, config.max_gradient_norm)
+
+
+@functools.lru_cache(maxsize=64)
+def make_traced_optimiser(
+    config: OptimiserConfig, num_steps: int, names: tuple[str, ...]
+) -> optax.GradientTransformationExtraArgs:
+    """The optimiser with some of its settings as arguments of each update.
+
+    Cached like `make_optimiser`.
+
+    Args:
+        config: the other settings.
+        num_steps: steps of the training; the schedule ends there.
+        names: of `TRACED_SETTINGS`, those that `update(..., settings=)` maps to float32[].
+
+    Returns:
+        An optax transformation whose update may be mapped over the settings.
+
+    Example:
+        >>> optimiser = make_traced_optimiser(OptimiserConfig(), 9, ("learning_rate",))
+        >>> params = jnp.ones(3)
+        >>> updates, _ = optimiser.update(
+        ...     params, optimiser.init(params), params, settings={"learning_rate": jnp.float32(0.1)}
+        ... )
+        >>> updates.shape
+        (3,)
+    """
+    unit = learning_rates(dataclasses.replace(config, learning_rate=1.0), num_steps)
+
+    def with_settings(settings: Mapping[str, Any]) -> optax.GradientTransformation:
+        peak, weight_decay, norm = (
+            settings[name] if name in names else getattr(config, name) for name in TRACED_SETTINGS
+        )
+
+        def schedule(step: ArrayLike) -> jax.Array:
+            share = jnp.asarray(unit(step))
+            return share * jnp.asarray(peak, share.dtype)
+
+        return _adamw(schedule, weight_decay, norm)
+
+    def init(params: optax.Params) -> optax.OptState:
+        return with_settings(dict.fromkeys(names, 1.0)).init(params)
+
+    def update(
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> tuple[optax.Updates, optax.OptState]:
+        dtype = optax.tree.dtype(updates, "highest")
+        own = {name: jnp.asarray(value, dtype) for name, value in (settings or {}).items()}
+        return with_settings(own).update(updates, state, params)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _adamw(
+    schedule: optax.Schedule, weight_decay: Any, max_gradient_norm: Any
+) -> optax.GradientTransformation:
+    adamw = optax.adamw(schedule, weight_decay=weight_decay)
+    if max_gradient_norm is None:
         return adamw
-    return optax.chain(optax.clip_by_global_norm(config.max_gradient_norm), adamw)
+    return optax.chain(optax.clip_by_global_norm(max_gradient_norm), adamw)

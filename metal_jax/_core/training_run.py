@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,19 @@ from metal_jax._core.training_state import Init, Score, TrainState, evaluate, st
 from metal_jax._core.training_steps import Loss, StepOptions, run_steps
 
 
+class PausedReplicas(NamedTuple):
+    """Replicas between two runs.
+
+    Attributes:
+        state: arrays on the host with a leading axis of r, the keys as their data; without the
+            settings.
+        num_steps: steps taken.
+    """
+
+    state: TrainState
+    num_steps: int
+
+
 class TrainingRun:
     """The replicas of one call of `train`, taken from chunk to chunk.
 
@@ -40,6 +53,9 @@ class TrainingRun:
         keys: r typed keys, consumed.
         data_axes: of the replicas in `data` and `validation`.
         mesh: from `training_mesh`.
+        settings: name -> float[r, ...], handed to the replicas' losses and optimisers; None where
+            they are alike.
+        paused: what `pause` of another run returned, to go on from there instead of from the start.
 
     Attributes:
         num_replicas: r.
@@ -59,6 +75,8 @@ class TrainingRun:
         keys: jax.Array,
         data_axes: tuple[Any, Any],
         mesh: Mesh | None,
+        settings: Mapping[str, Any] | None = None,
+        paused: PausedReplicas | None = None,
     ):
         """Move the data to the devices and draw the parameters."""
         self._loss, self._score, self._optimiser = loss, score, optimiser
@@ -72,16 +90,23 @@ class TrainingRun:
         if self._stream is not None:
             example = self._place(self._stream.prepare(self._stream.first()), self._data_axes)
         self._validation = self._place(validation, self._validation_axes, items_axis=0)
-        self._state: TrainState = start(
-            pad_replicas(keys, 0, self._padding),
-            example,
-            init=init,
-            optimiser=optimiser,
-            averaged=config.ema_decay > 0,
-            lower_is_better=config.lower_is_better,
-            data_axes=self._data_axes,
-            mesh=mesh,
-        )
+        self._first_step = 0 if paused is None else paused.num_steps
+        if paused is None:
+            state = start(
+                pad_replicas(keys, 0, self._padding),
+                example,
+                init=init,
+                optimiser=optimiser,
+                averaged=config.ema_decay > 0,
+                lower_is_better=config.lower_is_better,
+                data_axes=self._data_axes,
+                mesh=mesh,
+            )
+        else:
+            key_data = jnp.asarray(paused.state.key)
+            key = jax.random.wrap_key_data(key_data, impl=jax.random.key_impl(keys))
+            state: TrainState = self._place(paused.state._replace(key=key), 0)
+        self._state = state._replace(settings=self._place(settings, 0))
         self.history = History()
         self.log_run: str | None = None
         self._ended = False
@@ -92,8 +117,8 @@ class TrainingRun:
 
     @property
     def num_steps(self) -> int:
-        """Steps taken, each with an evaluation after it."""
-        return self.history.steps[-1] if self.history.steps else 0
+        """Steps taken, with an evaluation after the last one."""
+        return self.history.steps[-1] if self.history.steps else self._first_step
 
     @property
     def num_params(self) -> int:
@@ -107,14 +132,20 @@ class TrainingRun:
         stopped = patience > 0 and bool((stale >= patience).all())
         return self._ended or stopped or self.num_steps >= self._config.num_steps
 
-    def chunk(self) -> bool:
+    def chunk(self, last_step: int | None = None) -> bool:
         """Take the steps up to the next evaluation, and evaluate.
+
+        Args:
+            last_step: evaluate after this step at the latest; None to follow the settings alone.
 
         Returns:
             Whether there was a step; a stream may have ended.
         """
         started = time.perf_counter()
-        wanted = min(self._config.steps_per_chunk, self._config.num_steps - self.num_steps)
+        size, ends = self._config.steps_per_chunk, [self._config.num_steps]
+        ends.append(size * (self.num_steps // size + 1))
+        ends += [] if last_step is None else [last_step]
+        wanted = min(ends) - self.num_steps
         total, taken = self._step_to(wanted) if self._stream is None else self._read_to(wanted)
         self._ended = taken < wanted
         if not taken:
@@ -207,6 +238,12 @@ class TrainingRun:
         self.log_run, self._ended = record["run"], record["ended"]
         if self._stream is not None:
             self._stream.restore(record["stream"])
+
+    def pause(self) -> PausedReplicas:
+        """The replicas as they are, on the host, for another run to go on from."""
+        state = self._state._replace(key=jax.random.key_data(self._state.key), settings=None)
+        arrays = jax.tree.map(lambda x: np.asarray(x)[: self.num_replicas], state)
+        return PausedReplicas(arrays, self.num_steps)
 
     def best(self) -> tuple[Any, np.ndarray]:
         """Parameters of the best watched score, and int[r], the steps they were reached at."""

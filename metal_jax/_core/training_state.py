@@ -36,6 +36,8 @@ class TrainState(NamedTuple):
         best_score: float[r], that score.
         best_step: int32[r], the step it was reached at.
         stale: int32[r], evaluations since.
+        settings: name -> float[r, ...], what the replicas' losses and optimisers differ in; None
+            where they are alike.
     """
 
     params: Any
@@ -46,6 +48,7 @@ class TrainState(NamedTuple):
     best_score: jax.Array
     best_step: jax.Array
     stale: jax.Array
+    settings: Any = None
 
 
 @functools.partial(

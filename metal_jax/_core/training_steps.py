@@ -27,6 +27,10 @@ Loss = Callable[[Any, Any, jax.Array], Any]
 
 The key drives dropout. The weight is what the mean was divided by: the means of micro-batches are
 joined by it. Without it all of them count the same.
+
+Where replicas have settings of their own, both the loss and the update of the optimiser (see
+`optax.GradientTransformationExtraArgs`) are called with `settings=`, a mapping from names to the
+replica's values.
 """
 
 
@@ -76,6 +80,8 @@ def run_steps(
 
     def run(state: TrainState, data: Any, first_step: jax.Array, num_steps: jax.Array):
         order_key, noise_key = jax.random.split(state.key)
+        own = {} if state.settings is None else {"settings": state.settings}
+        own_loss = functools.partial(loss, **own)
         fetch, order = (
             (functools.partial(_pick, data), None)
             if streamed
@@ -87,8 +93,8 @@ def run_steps(
             step = first_step + i
             order, batch = fetch(order, step, i)
             key = jax.random.fold_in(noise_key, step)
-            value, grads = _gradient(loss, params, batch, key, options.micro_batches, mesh)
-            updates, opt_state = optimiser.update(grads, opt_state, params)
+            value, grads = _gradient(own_loss, params, batch, key, options.micro_batches, mesh)
+            updates, opt_state = optimiser.update(grads, opt_state, params, **own)
             params = optax.apply_updates(params, updates)
             if options.ema_decay:
                 average = optax.incremental_update(params, average, 1 - options.ema_decay)

@@ -46,6 +46,7 @@ from metal_jax.network._ngrams import (
     hashed_ngrams,
     select_features,
 )
+from metal_jax.network._search_space import Choice, LogUniform, SearchSpace, Uniform
 from metal_jax.network._sentence_embeddings import sentence_embeddings
 from metal_jax.network._slice_experts import slice_aware, slice_task, with_membership
 from metal_jax.network._targets import (
@@ -75,6 +76,8 @@ from metal_jax.network._tokeniser import (
     split_tokens,
     tokenise,
 )
+from metal_jax.network._tune import TuneConfig, TuneResult, tune
+from metal_jax.network._tune_plot import plot_tuning
 from metal_jax.network._vector_encoders import (
     Standardisation,
     fit_standardisation,
@@ -87,6 +90,7 @@ __all__ = [
     "BagInputs",
     "BagOfFeatures",
     "CheckpointConfig",
+    "Choice",
     "ConsistencyConfig",
     "EmbeddingInputs",
     "Encoder",
@@ -98,6 +102,7 @@ __all__ = [
     "FitResult",
     "InputMap",
     "LogConfig",
+    "LogUniform",
     "LossConfig",
     "Model",
     "Network",
@@ -105,6 +110,7 @@ __all__ = [
     "OptimiserConfig",
     "PathScores",
     "Predictions",
+    "SearchSpace",
     "Standardisation",
     "TaskConfig",
     "TaskScores",
@@ -113,6 +119,9 @@ __all__ = [
     "Tokeniser",
     "Tokens",
     "TrainingConfig",
+    "TuneConfig",
+    "TuneResult",
+    "Uniform",
     "Vocabulary",
     "build",
     "calibrate",
@@ -144,6 +153,7 @@ __all__ = [
     "lstm_encoder",
     "mlp",
     "node_log_probs",
+    "plot_tuning",
     "precomputed",
     "predict",
     "save_model",
@@ -161,6 +171,7 @@ __all__ = [
     "task_params",
     "tokenise",
     "transfer_params",
+    "tune",
     "uncertainty_weighted_loss",
     "with_membership",
     "with_task_params",

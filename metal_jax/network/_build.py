@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
+from jax.typing import ArrayLike
 
 from metal_jax._core.checks import check_rank
 from metal_jax.network._config import NetworkConfig
@@ -36,10 +37,21 @@ from metal_jax.task_tree import TaskTree, path_sum
 
 
 class NetworkApply(Protocol):
-    """`apply(params, inputs, key) -> float[b, N]`."""
+    """`apply(params, inputs, key, *, dropout) -> float[b, N]`."""
 
-    def __call__(self, params: Any, inputs: Any, key: jax.Array | None = None) -> jax.Array:
-        """Conditional log-probabilities; `key` drives dropout, None when predicting."""
+    def __call__(
+        self,
+        params: Any,
+        inputs: Any,
+        key: jax.Array | None = None,
+        *,
+        dropout: ArrayLike | None = None,
+    ) -> jax.Array:
+        """Conditional log-probabilities.
+
+        `key` drives dropout, None when predicting; `dropout` is the rate after each layer of the
+        trunk, perhaps traced, in place of `NetworkConfig.dropout`.
+        """
         ...
 
 
@@ -56,8 +68,8 @@ class Network(NamedTuple):
 
     Attributes:
         init: `(key, inputs) -> params`.
-        apply: `(params, inputs, key=None) -> float[b, N]`, `log P(label | parent label)` for every
-            label node.
+        apply: `(params, inputs, key=None, *, dropout=None) -> float[b, N]`, `log P(label | parent
+            label)` for every label node.
         tree: the task tree.
         encoder: the shared encoder.
         config: the settings.
@@ -137,7 +149,13 @@ def _build(
         params["tower"] = init_tower(tree, plan, tower_key, num_features, own_features)
         return params
 
-    def apply(params: Any, inputs: Any, key: jax.Array | None = None) -> jax.Array:
+    def apply(
+        params: Any,
+        inputs: Any,
+        key: jax.Array | None = None,
+        *,
+        dropout: ArrayLike | None = None,
+    ) -> jax.Array:
         def encode(own: Encoder, own_params: Any, *names: str) -> jax.Array:
             return own.apply(own_params, inputs, None if key is None else name_key(key, *names))
 
@@ -152,7 +170,7 @@ def _build(
             encode(encoder, params["encoder"], "encoder"),
             own_features,
             None if key is None else name_key(key, "tower"),
-            dropout=config.dropout,
+            dropout=config.dropout if dropout is None else dropout,
             stop_parent_gradient=config.stop_parent_gradient,
         )
 

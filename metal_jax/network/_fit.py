@@ -18,6 +18,8 @@ from metal_jax._core.precision import cast_floats
 from metal_jax._core.training import OnProgress, train
 from metal_jax._core.training_config import TrainingConfig
 from metal_jax._core.training_logs import LogConfig
+from metal_jax._core.training_state import Init, Score
+from metal_jax._core.training_steps import Loss
 from metal_jax.checkpoint import CheckpointConfig, TrainingCheckpoints
 from metal_jax.network._build import Network
 from metal_jax.network._examples import Batch, Examples, check_examples
@@ -86,8 +88,8 @@ def _computed_in(network: Network, dtype: str | None) -> Network:
     if dtype is None:
         return network
 
-    def apply(params: Any, inputs: Any, key: jax.Array | None = None) -> jax.Array:
-        return network.apply(cast_floats(params, dtype), cast_floats(inputs, dtype), key)
+    def apply(params: Any, inputs: Any, key: jax.Array | None = None, **own: Any) -> jax.Array:
+        return network.apply(cast_floats(params, dtype), cast_floats(inputs, dtype), key, **own)
 
     return network._replace(apply=apply)
 
@@ -101,7 +103,31 @@ def _init(network: Network, config: LossConfig) -> Callable[[jax.Array, Batch], 
 @functools.lru_cache(maxsize=64)
 def _weighted(loss: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """The mean loss of a batch with the weight of its items, by which means are joined."""
-    return lambda params, batch, key: (loss(params, batch, key), jnp.sum(batch.weights))
+
+    def weighted(params: Any, batch: Batch, key: jax.Array, **own: Any) -> Any:
+        return loss(params, batch, key, **own), jnp.sum(batch.weights)
+
+    return weighted
+
+
+class TrainingFunctions(NamedTuple):
+    """What the training engine is given of a network.
+
+    Attributes:
+        init: `(key, batch) -> params`.
+        loss: `(params, batch, key, settings=None) -> (loss, weight)`, see `objective`.
+        score: `(params, batch) -> validation loss`.
+    """
+
+    init: Init
+    loss: Loss
+    score: Score
+
+
+def training_functions(network: Network, config: FitConfig) -> TrainingFunctions:
+    """Functions to train a network by; the same ones for the same arguments."""
+    loss, score = objective(_computed_in(network, config.compute_dtype), config.loss)
+    return TrainingFunctions(_init(network, config.loss), _weighted(loss), score)
 
 
 def fit(
@@ -160,7 +186,7 @@ def fit(
     valid_batch, valid_axes, _ = check_examples(
         "validation", validation, network.tree, LossConfig()
     )
-    loss, score = objective(_computed_in(network, config.compute_dtype), config.loss)
+    functions = training_functions(network, config)
     settings = dataclasses.asdict(config)
     if checkpoints is not None and not isinstance(checkpoints, CheckpointConfig):
         checkpoints = CheckpointConfig(checkpoints)
@@ -169,9 +195,7 @@ def fit(
         fields = {"optimiser": {"name": "adamw", **settings["optimiser"]}, **log.fields}
         log = dataclasses.replace(log, fields=fields)
     result = train(
-        _init(network, config.loss),
-        _weighted(loss),
-        score,
+        *functions,
         loss_optimiser(make_optimiser(config.optimiser, config.training.num_steps), config.loss),
         data,
         valid_batch,

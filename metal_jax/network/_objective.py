@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -33,7 +33,7 @@ _SMALLEST_WEIGHT = 1e-6
 @functools.lru_cache(maxsize=64)
 def objective(
     network: Network, config: LossConfig
-) -> tuple[Callable[[Any, Batch, jax.Array | None], jax.Array], Callable[[Any, Batch], jax.Array]]:
+) -> tuple[Callable[..., jax.Array], Callable[[Any, Batch], jax.Array]]:
     """Loss and validation score of a network.
 
     Cached, since `jax.jit` recognises a function by identity: a second fit does not recompile.
@@ -47,45 +47,55 @@ def objective(
         config: settings.
 
     Returns:
-        `loss(params, batch, key)`, a scalar to differentiate, and `score(params, batch)`.
+        `loss(params, batch, key, settings=None)`, a scalar to differentiate, and `score(params,
+        batch)`. The settings, where replicas of a training differ in them, may hold "task_weights",
+        float[t], and "dropout", float[], of the network; they take the place of the configured.
 
     Raises:
         ValueError: task or class weights of the wrong length.
     """
     tree = network.tree
-    node_weights = _node_weights(tree, config)
+    fixed_weights = _task_weights(tree, config)
     exponent = config.robust_exponent
 
-    def fixed_loss(log_conditionals: jax.Array, batch: Batch) -> jax.Array:
+    def fixed_loss(log_conditionals: jax.Array, batch: Batch, node_weights: jax.Array) -> jax.Array:
         losses = soft_label_loss(
             log_conditionals, batch.node_probs, node_weights, robust_exponent=exponent
         )
         return _mean(losses, batch.weights)
 
-    def by_task(log_conditionals: jax.Array, batch: Batch) -> jax.Array:
+    def by_task(log_conditionals: jax.Array, batch: Batch, node_weights: jax.Array) -> jax.Array:
         losses = task_losses(
             tree, log_conditionals, batch.node_probs, node_weights, robust_exponent=exponent
         )
         return _mean(losses, batch.weights)
 
-    def by_uncertainty(params: Any, log_conditionals: jax.Array, batch: Batch) -> jax.Array:
+    def by_uncertainty(
+        params: Any, log_conditionals: jax.Array, batch: Batch, node_weights: jax.Array
+    ) -> jax.Array:
         masses = _mean(task_sum(tree, batch.node_probs * node_weights), batch.weights)
-        losses = by_task(log_conditionals, batch)
+        losses = by_task(log_conditionals, batch, node_weights)
         return uncertainty_weighted_loss(losses, masses, params[STATE]["log_variances"])
 
     def by_gradient_norm(
-        params: Any, log_conditionals: jax.Array, batch: Batch, key: jax.Array | None
+        apply: Callable[..., jax.Array],
+        params: Any,
+        log_conditionals: jax.Array,
+        batch: Batch,
+        key: jax.Array | None,
+        node_weights: jax.Array,
     ) -> jax.Array:
         fixed = jax.lax.stop_gradient(params)
         layer = _shared_layer(network, config)
 
         def losses_of(shared: Any) -> jax.Array:
             changed = _replace(fixed, layer, shared)
-            return by_task(network.apply(changed, batch.inputs, key), batch)
+            return by_task(apply(changed, batch.inputs, key), batch, node_weights)
 
         norms = task_gradient_norms(losses_of, shared_parameters(fixed, layer))
-        losses = by_task(log_conditionals, batch)
-        uniform = by_task(jnp.broadcast_to(_uniform(tree), batch.node_probs.shape), batch)
+        losses = by_task(log_conditionals, batch, node_weights)
+        guess = jnp.broadcast_to(_uniform(tree), batch.node_probs.shape)
+        uniform = by_task(guess, batch, node_weights)
         weights = gradient_norm_weights(params[STATE]["log_weights"], uniform > 0)
         imbalance = gradient_norm_loss(
             weights, norms, losses, uniform, restoring_force=config.restoring_force
@@ -94,36 +104,58 @@ def objective(
         imbalance -= jax.lax.stop_gradient(imbalance)
         return jnp.sum(jax.lax.stop_gradient(weights) * losses) + imbalance
 
-    def loss(params: Any, batch: Batch, key: jax.Array | None) -> jax.Array:
-        log_conditionals = network.apply(params, batch.inputs, key)
+    def loss(
+        params: Any,
+        batch: Batch,
+        key: jax.Array | None,
+        settings: Mapping[str, jax.Array] | None = None,
+    ) -> jax.Array:
+        own = settings or {}
+        apply = network.apply
+        if "dropout" in own:
+            apply = functools.partial(apply, dropout=own["dropout"])
+        task_weights = own.get("task_weights", fixed_weights)
+        node_weights = _node_weights(tree, config, task_weights)
+        log_conditionals = apply(params, batch.inputs, key)
         if config.task_balance == "fixed":
-            value = fixed_loss(log_conditionals, batch)
+            value = fixed_loss(log_conditionals, batch, node_weights)
         elif config.task_balance == "uncertainty":
-            value = by_uncertainty(params, log_conditionals, batch)
+            value = by_uncertainty(params, log_conditionals, batch, node_weights)
         else:
-            value = by_gradient_norm(params, log_conditionals, batch, key)
+            value = by_gradient_norm(apply, params, log_conditionals, batch, key, node_weights)
         if config.consistency is None:
             return value
         teacher = network.apply(jax.lax.stop_gradient(params), batch.inputs, None)
         step = params[STATE]["step"]
-        return value + _consistency(tree, config, step, log_conditionals, teacher, batch)
+        return value + _consistency(
+            tree, config, task_weights, step, log_conditionals, teacher, batch
+        )
 
     def score(params: Any, batch: Batch) -> jax.Array:
-        return fixed_loss(network.apply(params, batch.inputs, None), batch)
+        node_weights = _node_weights(tree, config, fixed_weights)
+        return fixed_loss(network.apply(params, batch.inputs, None), batch, node_weights)
 
     return loss, score
 
 
-def _node_weights(tree: TaskTree, config: LossConfig) -> jax.Array:
-    tasks = np.ones(tree.num_tasks) if config.task_weights is None else config.task_weights
-    tasks = np.asarray(tasks)
-    check_last_axis("task_weights", tasks, tree.num_tasks)
-    weights = tasks[tree.node_task]
+def _task_weights(tree: TaskTree, config: LossConfig) -> np.ndarray:
+    """float32[t], after a check of the lengths."""
     if config.class_weights is not None:
-        classes = np.asarray(config.class_weights)
-        check_last_axis("class_weights", classes, tree.num_nodes)
-        weights = weights * classes
-    return jnp.asarray(weights, jnp.float32)
+        check_last_axis("class_weights", np.asarray(config.class_weights), tree.num_nodes)
+    weights = np.ones(tree.num_tasks) if config.task_weights is None else config.task_weights
+    weights = np.asarray(weights, np.float32)
+    check_last_axis("task_weights", weights, tree.num_tasks)
+    return weights
+
+
+def _node_weights(
+    tree: TaskTree, config: LossConfig, task_weights: np.ndarray | jax.Array
+) -> jax.Array:
+    """float32[N], from those of the tasks and the classes."""
+    weights = jnp.asarray(task_weights[tree.node_task])
+    if config.class_weights is None:
+        return weights
+    return weights * jnp.asarray(config.class_weights, weights.dtype)
 
 
 def _mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
@@ -143,6 +175,7 @@ def _uniform(tree: TaskTree) -> jax.Array:
 def _consistency(
     tree: TaskTree,
     config: LossConfig,
+    task_weights: np.ndarray | jax.Array,
     step: jax.Array,
     log_conditionals: jax.Array,
     teacher: jax.Array,
@@ -152,13 +185,12 @@ def _consistency(
     consistency = config.consistency
     assert consistency is not None
     assert batch.unlabelled is not None
-    weights = np.ones(tree.num_tasks) if config.task_weights is None else config.task_weights
     losses = consistency_loss(
         tree,
         log_conditionals,
         teacher,
         batch.unlabelled,
-        jnp.asarray(weights, jnp.float32),
+        task_weights,
         threshold=consistency.threshold,
         temperature=consistency.temperature,
     )

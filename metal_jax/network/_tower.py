@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from metal_jax.network._keys import name_key
 from metal_jax.network._plan import LevelPlan, Plan, Reading
@@ -29,7 +30,7 @@ def apply_tower(
     own_features: Mapping[str, jax.Array],
     key: jax.Array | None,
     *,
-    dropout: float,
+    dropout: ArrayLike,
     stop_parent_gradient: bool,
 ) -> jax.Array:
     """Conditional log-probabilities of every label node.
@@ -77,12 +78,12 @@ def apply_tower(
     return jnp.concatenate(by_level).T
 
 
-def drop(x: jax.Array, rate: float, key: jax.Array | None, *names: str) -> jax.Array:
+def drop(x: jax.Array, rate: ArrayLike, key: jax.Array | None, *names: str) -> jax.Array:
     """Inverted dropout with the key of a name; nothing without a key or a rate."""
-    if key is None or rate == 0:
+    if key is None or (isinstance(rate, int | float) and rate == 0):
         return x
     kept = jax.random.bernoulli(name_key(key, "dropout", *names), 1 - rate, x.shape)
-    return jnp.where(kept, x / (1 - rate), 0)
+    return jnp.where(kept, x / jnp.asarray(1 - rate, x.dtype), 0)
 
 
 def _read_trunk(

@@ -1,11 +1,18 @@
 """Schedules by name, and AdamW with them."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from metal_jax._core.optimiser import OptimiserConfig, learning_rates, make_optimiser
+from metal_jax._core.optimiser import (
+    TRACED_SETTINGS,
+    OptimiserConfig,
+    learning_rates,
+    make_optimiser,
+    make_traced_optimiser,
+)
 
 
 def rates(schedule, warmup_steps, num_steps=10):
@@ -56,6 +63,58 @@ def test_clipping_and_decay():
         clipped = grads * scale
         adam = -0.1 * clipped / (jnp.abs(clipped) + 1e-8)
         np.testing.assert_allclose(updates, adam - 0.1 * 0.5 * params, rtol=1e-4)
+
+
+def descend(optimiser, start, **settings):
+    """Parameters after some steps on a parabola; a function of arrays alone."""
+
+    def step(carry, _):
+        params, state = carry
+        updates, state = optimiser.update(2 * params, state, params, **settings)
+        return (optax.apply_updates(params, updates), state), None
+
+    return jax.lax.scan(step, (start, optimiser.init(start)), None, 6)[0][0]
+
+
+START = np.array([3.0, -4.0, 0.5], np.float32)
+SETTINGS = {
+    "learning_rate": np.array([0.01, 0.5], np.float32),
+    "weight_decay": np.array([0.0, 0.3], np.float32),
+    "max_gradient_norm": np.array([0.1, 9.0], np.float32),
+}
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "inverse_sqrt", "linear"])
+def test_traced_settings_equal_fixed_ones(schedule):
+    config = OptimiserConfig(schedule=schedule, warmup_steps=2)
+    traced = make_traced_optimiser(config, 6, TRACED_SETTINGS)
+    found = jax.vmap(lambda own: descend(traced, START, settings=own))(SETTINGS)
+    for i in range(2):
+        own = {name: float(values[i]) for name, values in SETTINGS.items()}
+        fixed = make_optimiser(OptimiserConfig(schedule=schedule, warmup_steps=2, **own), 6)
+        np.testing.assert_allclose(found[i], descend(fixed, START), rtol=1e-5)
+
+
+def test_settings_that_are_not_traced_stay():
+    config = OptimiserConfig(0.1, weight_decay=0.2, warmup_steps=2)
+    traced = make_traced_optimiser(config, 6, ("learning_rate",))
+    found = descend(traced, START, settings={"learning_rate": np.float32(0.1)})
+    np.testing.assert_allclose(found, descend(make_optimiser(config, 6), START), rtol=1e-6)
+    assert make_traced_optimiser(config, 6, ("learning_rate",)) is traced
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_traced_settings_keep_the_dtype(dtype):
+    traced = make_traced_optimiser(OptimiserConfig(warmup_steps=2), 6, TRACED_SETTINGS)
+    own = {name: jnp.asarray(values[1]) for name, values in SETTINGS.items()}
+    assert descend(traced, jnp.asarray(START, dtype), settings=own).dtype == dtype
+
+
+def test_a_traced_update_lowers_everywhere():
+    traced = make_traced_optimiser(OptimiserConfig(), 6, TRACED_SETTINGS)
+    function = jax.jit(jax.vmap(lambda own: descend(traced, START, settings=own)))
+    assert jax.export.export(function, platforms=["cpu", "cuda", "tpu"])(SETTINGS).platforms
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from metal_jax._core.batches import BatchStream, epoch_order
-from metal_jax._core.sharding import data_mesh, replica_mesh
+from metal_jax._core.sharding import data_mesh, replica_mesh, training_mesh
 from metal_jax._core.training import train
 from metal_jax._core.training_config import TrainingConfig
+from metal_jax._core.training_run import TrainingRun
 from metal_jax._core.training_steps import run_steps
 
 N, BATCH = 50, 8
@@ -254,6 +255,57 @@ def test_x64_and_strict_promotion():
     with jax.numpy_dtype_promotion("strict"):
         result = train(init, unweighted, clock, optimiser, data, data, settings, KEYS)
     assert result.params["w"].dtype == result.scores["error"].dtype == np.float64
+
+
+def paused_run(keys=KEYS, paused=None, **settings):
+    config = TrainingConfig(BATCH, 20, 5, 0, **settings, watch="clock", lower_is_better=False)
+    data = jax.tree.map(jnp.asarray, DATA)
+    axes = (None, None)
+    return TrainingRun(
+        init, loss, clock, OPTIMISER, data, data, config, keys, axes, None, paused=paused
+    )
+
+
+def test_a_paused_run_goes_on_to_the_same_bits():
+    straight, first = paused_run(ema_decay=0.9), paused_run(ema_decay=0.9)
+    while not straight.done():
+        straight.chunk()
+    while first.num_steps < 12:
+        first.chunk(12)
+    assert first.history.steps == [5, 10, 12]
+    paused = first.pause()
+    kept = jax.tree.map(np.copy, paused.state)
+    second = paused_run(paused=paused, ema_decay=0.9)
+    assert second.num_steps == 12
+    while not second.done():
+        second.chunk()
+    assert second.history.steps == [15, 20]
+    assert_same_bits(second.pause().state, straight.pause().state)
+    assert_same_bits(paused.state, kept)
+
+
+def test_settings_of_replicas():
+    def scaled(params, batch, key, settings):
+        return settings["scale"] * loss(params, batch, key)[0]
+
+    def alone(params, batch, key):
+        return 3 * loss(params, batch, key)[0]
+
+    config = TrainingConfig(BATCH, 6, 6, 0, watch="clock", lower_is_better=False)
+    data, sgd = jax.tree.map(jnp.asarray, DATA), optax.sgd(0.1)
+    settings = {"scale": np.array([1.0, 3.0], np.float32)}
+    sgd = optax.with_extra_args_support(sgd)
+
+    def params(loss, keys, mesh, settings=None):
+        axes = (None, None)
+        run = TrainingRun(init, loss, clock, sgd, data, data, config, keys, axes, mesh, settings)
+        run.chunk()
+        return run.best()[0]
+
+    together = params(scaled, KEYS, None, settings)
+    assert_close(together["w"][1:], params(alone, KEYS[1:], None)["w"])
+    mesh = training_mesh(replica_mesh(2))
+    assert_close(params(scaled, KEYS, mesh, settings), together)
 
 
 def test_errors_name_the_setting():
