@@ -112,7 +112,13 @@ def _slice_aware(
             },
         }
 
-    def apply(params: Any, inputs: Any, key: jax.Array | None = None) -> jax.Array:
+    def apply(
+        params: Any,
+        inputs: Any,
+        key: jax.Array | None = None,
+        *,
+        dropout: ArrayLike | None = None,
+    ) -> jax.Array:
         encoder_key = None if key is None else name_key(key, "encoder")
         features = encoder.apply(params["encoder"], inputs, encoder_key)
         experts = params["slices"]
@@ -121,7 +127,7 @@ def _slice_aware(
         gates = jax.lax.stop_gradient(jax.nn.sigmoid(logits))
         hidden = jax.nn.relu(jnp.einsum("bf,sfh->bsh", features, experts["in"]))
         features += jnp.einsum("bs,bsh,shf->bf", gates, hidden, experts["out"])
-        found = inner.apply({**params, "encoder": {}}, features, key)
+        found = inner.apply({**params, "encoder": {}}, features, key, dropout=dropout)
         membership = jnp.stack([jax.nn.log_sigmoid(-logits), jax.nn.log_sigmoid(logits)], axis=-1)
         membership = membership.reshape(len(logits), -1).astype(found.dtype)
         return jnp.concatenate([found, membership], axis=1)[:, order]

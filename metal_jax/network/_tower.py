@@ -73,7 +73,9 @@ def apply_tower(
         mask = level.level.mask
         if not mask.all():
             logits = jnp.where(mask[..., None], logits, -jnp.inf)
-        by_level.append(_label_rows(jax.nn.log_softmax(logits, axis=1), mask))
+        # Sums of exponentials want more than the half precision that the rest may be in.
+        exact = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        by_level.append(_label_rows(jax.nn.log_softmax(exact, axis=1), mask))
         above = logits
     return jnp.concatenate(by_level).T
 
