@@ -71,7 +71,7 @@ def main():
     encoder = network.embedding_bag(len(vocabulary.ids))
     arguments = probs, train, valid
     accuracy("bag of words", problem, words, encoder, network.FitConfig(), *arguments)
-    config = network.FitConfig(learning_rate=1e-2, weight_decay=1e-2)
+    config = network.FitConfig(network.OptimiserConfig(learning_rate=1e-2, weight_decay=1e-2))
     encoder = network.precomputed(dropout=0.2)
     accuracy("sentence embeddings", problem, embedded, encoder, config, *arguments)
 

@@ -24,7 +24,7 @@ class _Cnn(nn.Module):
             kernel = self.param(f"kernel_{i}", gain, (3, 3, x.shape[-1], width))
             scale = self.param(f"scale_{i}", nn.initializers.ones, (width,))
             shift = self.param(f"shift_{i}", nn.initializers.zeros, (width,))
-            x = scale * jax.nn.standardize(_convolve(x, kernel), epsilon=1e-6) + shift
+            x = scale * _normalise(_convolve(x.astype(kernel.dtype), kernel)) + shift
             x = _pool(nn.relu(x))
         return nn.Dropout(self.dropout)(jnp.mean(x, (1, 2)), deterministic=deterministic)
 
@@ -41,6 +41,14 @@ def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(9 * channels, -1)
 
 
+def _normalise(x: jax.Array) -> jax.Array:
+    """Mean 0 and variance 1 over the last axis; a constant gives zeros."""
+    centred = x - jnp.mean(x, axis=-1, keepdims=True)
+    # Of centred numbers: the difference of two large squares could be negative.
+    variance = jnp.mean(centred**2, axis=-1, keepdims=True)
+    return centred * jax.lax.rsqrt(variance + 1e-6)
+
+
 def _pool(x: jax.Array) -> jax.Array:
     """Maximum over 2 x 2 of numbers that are not negative; an odd side is padded with zeros."""
     x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
@@ -53,12 +61,11 @@ def _pixels(inputs: jax.Array) -> jax.Array:
     if inputs.ndim not in (3, 4):
         raise ValueError(f"images: got shape {inputs.shape}, expected [n, h, w] or [n, h, w, c]")
     x = inputs if inputs.ndim == 4 else inputs[..., None]
-    dtype = jnp.result_type(float)
     if x.dtype == jnp.uint8:
-        return x.astype(dtype) / 127.5 - 1
+        return x.astype(float) / 127.5 - 1
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"images: got dtype {x.dtype}, expected uint8 or floats")
-    return x.astype(dtype)
+    return x
 
 
 def cnn(widths: tuple[int, ...] = (32, 64), *, dropout: float = 0.1) -> Encoder:

@@ -14,6 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from metal_jax._core.checks import check_last_axis, check_rank
+from metal_jax.network._dense import Dense
 from metal_jax.network._encoders import Encoder, shared_encoder
 
 
@@ -90,7 +91,7 @@ class _Mlp(nn.Module):
     def __call__(self, inputs: jax.Array, deterministic: bool) -> jax.Array:
         x = _vectors(inputs)
         for width in self.widths:
-            x = nn.relu(nn.Dense(width, param_dtype=x.dtype)(x))
+            x = nn.relu(Dense(width)(x))
             x = nn.Dropout(self.dropout)(x, deterministic=deterministic)
         return x
 
@@ -102,13 +103,13 @@ class _Precomputed(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array, deterministic: bool) -> jax.Array:
         x = nn.Dropout(self.dropout)(_vectors(inputs), deterministic=deterministic)
-        return x if self.width is None else nn.Dense(self.width, param_dtype=x.dtype)(x)
+        return x if self.width is None else Dense(self.width)(x)
 
 
 def _vectors(inputs: jax.Array) -> jax.Array:
     inputs = jnp.asarray(inputs)
     check_rank("inputs", inputs, 2)
-    return inputs.astype(jnp.result_type(float))
+    return inputs if jnp.issubdtype(inputs.dtype, jnp.floating) else inputs.astype(float)
 
 
 def mlp(widths: tuple[int, ...] = (128,), *, dropout: float = 0.2) -> Encoder:

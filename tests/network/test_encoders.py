@@ -129,6 +129,19 @@ def test_types_hold_under_strict_promotion(found, x64):
     assert {x.dtype for x in (*jax.tree.leaves(params), features)} == {expected}
 
 
+def test_it_computes_in_the_type_of_the_parameters(found):
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params = jax.eval_shape(found.encoder.init, key, found.inputs)
+    half = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16), params)
+    for floats in (jnp.float32, jnp.bfloat16):
+        inputs = jax.tree.map(
+            lambda x, floats=floats: x.astype(floats) if x.dtype == jnp.float32 else x, found.inputs
+        )
+        with jax.numpy_dtype_promotion("strict"):
+            features = jax.eval_shape(found.encoder.apply, half, inputs, key)
+        assert features.dtype == jnp.bfloat16
+
+
 def test_embedding_bag_is_a_sparse_matrix_product():
     encoder = embedding_bag(64, 5)
     params = encoder.init(jax.random.key(0), BAG)

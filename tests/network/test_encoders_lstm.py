@@ -9,6 +9,7 @@ from metal_jax.network import (
     Examples,
     FitConfig,
     NetworkConfig,
+    OptimiserConfig,
     Tokens,
     TrainingConfig,
     build,
@@ -149,7 +150,7 @@ def test_it_learns_word_order():
     )
     probs = np.eye(2)[gold]
     config = FitConfig(
-        learning_rate=0.03, weight_decay=0.01, training=TrainingConfig(num_steps=150)
+        OptimiserConfig(0.03, weight_decay=0.01), training=TrainingConfig(num_steps=150)
     )
     examples, held_out = (
         Examples(jax.tree.map(lambda x, rows=rows: x[rows], tokens), probs[rows])

@@ -101,6 +101,13 @@ def test_cnn_is_blocks_of_convolution_normalisation_and_pooling():
     np.testing.assert_allclose(found, x.mean((1, 2)), rtol=1e-4, atol=1e-5)
 
 
+def test_cnn_is_finite_where_images_are_large_and_constant():
+    images = jnp.full((1, 4, 4, 3), 3e4, jnp.float32)
+    params = random_params(cnn((3,)), images)
+    loss = jax.jit(jax.grad(lambda p: cnn((3,)).apply(p, images, None).sum()))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(loss(params)))
+
+
 def test_bad_shapes_and_settings():
     key = jax.random.key(0)
     for make in (mlp, cnn):
