@@ -1,13 +1,17 @@
 """`metal-jax train`, `predict` and `evaluate`: from votes to predictions, and bad input."""
 
+import argparse
 import csv
 import json
 
 import numpy as np
 import pytest
 
-from metal_jax import checkpoint
+from metal_jax import checkpoint, network
 from metal_jax.cli import main
+from metal_jax.cli._items import read_items
+from metal_jax.cli._soft_labels import labels_from_votes
+from metal_jax.cli._training_split import split_items
 from metal_jax.exhaust import read_runs
 from metal_jax.network import load_model
 from metal_jax.task_tree import TaskTree, write_json
@@ -93,7 +97,7 @@ def test_summary_model_and_log(folder, trained, capsys):
     assert (logged.status, len(logged.metrics["validation"]["loss"].values)) == ("finished", 2)
     about = run_json(capsys, *VECTORS, "--out", "model")  # the training is complete already
     assert about["resumed_at"] == about["num_steps"] == 20
-    assert (about["covered_items"], about["uncovered_items"]) == (55 - 0, 5)
+    assert (about["covered_items"], about["uncovered_items"]) == (55, 5)
     assert about["training_items"] + about["held_out_items"] == 55
     assert about["held_out_loss"]["best"] == min(about["held_out_loss"].values())
     assert about["unsupervised_tasks"] == []
@@ -104,7 +108,7 @@ def test_summary_model_and_log(folder, trained, capsys):
 
 
 def test_an_interrupted_training_goes_on_to_the_same_model(folder, trained, capsys, monkeypatch):
-    from metal_jax.cli import _train
+    fit = network.fit
 
     def interrupting(*arguments, on_progress, **options):
         def stop(step, scores):
@@ -113,16 +117,12 @@ def test_an_interrupted_training_goes_on_to_the_same_model(folder, trained, caps
 
         return fit(*arguments, on_progress=stop, **options)
 
-    from metal_jax import network
-
-    fit = network.fit
     monkeypatch.setattr(network, "fit", interrupting)
     status, _, err = run(capsys, *VECTORS, "--out", "stopped")
     assert status == 1
     assert "interrupted after step 10; the same command goes on from there" in err
     assert not (folder / "stopped" / "model").exists()
     monkeypatch.setattr(network, "fit", fit)
-    assert _train  # the command under test calls `network.fit` by name
     assert run_json(capsys, *VECTORS, "--out", "stopped")["resumed_at"] == 10
     assert_same_params(params_of(folder / "stopped"), params_of(trained))
 
@@ -134,15 +134,6 @@ def test_soft_labels_of_label_train_the_same(folder, trained, capsys):
     about = run_json(capsys, *options, "--labels", "probs.npz", "--out", "by_labels")
     assert about["covered_items"] == 55
     assert_same_params(params_of(folder / "by_labels"), params_of(trained))
-
-
-def test_uncovered_items_are_kept_or_teach_themselves(folder, capsys):
-    about = run_json(capsys, *VECTORS, "--uncovered", "keep", "--no-checkpoints", "--out", "kept")
-    assert about["training_items"] + about["held_out_items"] == N
-    assert about["checkpoints"] is None
-    about = run_json(capsys, *VECTORS, "--consistency", "0.3", "--no-checkpoints", "--out", "kept")
-    assert about["training_items"] + about["held_out_items"] == 55
-    assert sorted(params_of(folder / "kept")) == ["encoder", "tower"]
 
 
 def test_a_task_without_votes_is_named_and_left_out(folder, capsys):
@@ -164,13 +155,53 @@ def test_a_task_without_votes_is_named_and_left_out(folder, capsys):
     assert about["unsupervised_tasks"] == ["c"]
 
 
-def test_gold_labels_stop_early_and_do_nothing_else(folder, capsys):
+def split(folder, **options):
+    """What `split_items` makes of the votes."""
+    given = {"votes": folder / "votes.npz", "features": folder / "x.npz", "method": "majority"}
+    given |= {"tree": folder / "tree.json", "num_classes": None, "split": "train", "seed": 0}
+    given |= {"gold": None, "validation": 0.2, "uncovered": "drop", "consistency": 0.0}
+    options = argparse.Namespace(**given | options)
+    items = read_items(options.features)
+    return split_items(options, items, labels_from_votes(options, items))
+
+
+def test_split(folder):
+    training, held_out, numbers = split(folder)
+    rows = np.concatenate([training.rows, held_out.rows])
+    assert (len(set(rows.tolist())), len(held_out.rows)) == (55, 11)
+    assert not np.isin(rows, np.arange(5, 10)).any()
+    assert training.task_mask.all()
+    assert (numbers["covered_items"], numbers["uncovered_items"]) == (55, 5)
+
+
+def test_uncovered_items_are_kept_or_teach_themselves(folder):
+    kept, held_out, _ = split(folder, uncovered="keep")
+    assert len(kept.rows) + len(held_out.rows) == N
+    assert kept.weights.all()
+    unlabelled, _, numbers = split(folder, consistency=0.3)
+    assert unlabelled.rows[unlabelled.weights == 0].tolist() == [5, 6, 7, 8, 9]
+    assert numbers["training_items"] == np.count_nonzero(unlabelled.weights)
+
+
+def test_gold_labels_are_for_held_out_items_only(folder):
     gold = np.load("gold.npz")["Y"]
-    np.savez("some.npz", Y=np.where(np.arange(N) < 20, gold, -1))
-    given = (*VECTORS, "--gold", "some.npz", "--validation", "0.5", "--out", "by_gold")
-    status, out, _ = run(capsys, *given)
-    assert status == 0
-    assert "10 held out for early stopping by gold labels of some.npz, used for nothing" in out
+    gold = np.where(np.arange(N) < 20, gold, -1)
+    gold[3] = TREE.node("a", "x")  # an inner node: its task below is unknown
+    np.savez("some.npz", Y=gold)
+    training, held_out, numbers = split(folder, gold=folder / "some.npz", validation=1 - 1e-9)
+    assert held_out.rows.tolist() == list(range(20))
+    assert numbers["held_out_items"] == 20
+    assert held_out.task_mask[3].tolist() == [True, False, False]
+    assert held_out.leaf_probs[3].tolist() == [0.5, 0.5, 0, 0]
+    assert (TREE.leaf_nodes[held_out.leaf_probs.argmax(axis=1)] == gold[:20])[
+        np.arange(20) != 3
+    ].all()
+    plain, _, _ = split(folder)
+    both = np.intersect1d(plain.rows, training.rows)
+    np.testing.assert_array_equal(
+        plain.leaf_probs[np.isin(plain.rows, both)],
+        training.leaf_probs[np.isin(training.rows, both)],
+    )
 
 
 # ---- predictions --------------------------------------------------------------------------------
@@ -234,14 +265,17 @@ def test_texts_named_items_and_unknown_words(folder, capsys):
     assert "holds features, but texts was trained on texts" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("items", "encoder"), [("texts.jsonl", "lstm"), ("embeddings.npz", "auto")]
+    ("items", "encoder"), [("texts.jsonl", "lstm"), ("embeddings.npz", "embeddings")]
 )
 def test_other_encoders(folder, capsys, items, encoder):
     given = (*TRAIN, "--votes", "votes.npz", "--features", items, "--encoder", encoder)
-    about = run_json(capsys, *given, "--no-checkpoints", "--out", f"by_{encoder}")
-    assert about["encoder"] == ("lstm" if encoder == "lstm" else "embeddings")
+    given = (*given, "--no-checkpoints", "--consistency", "0.3", "--out", f"by_{encoder}")
+    about = run_json(capsys, *given)
+    assert (about["encoder"], about["checkpoints"]) == (encoder, None)
     assert np.isfinite(about["held_out_loss"]["best"])
+    assert sorted(params_of(folder / f"by_{encoder}")) == ["encoder", "tower"]
 
 
 def test_evaluation(folder, trained, capsys):
@@ -265,11 +299,6 @@ def test_evaluation(folder, trained, capsys):
 
 
 # ---- bad input ----------------------------------------------------------------------------------
-
-
-def save_bad(name, values):
-    np.savez(name, **values)
-    return name
 
 
 @pytest.mark.parametrize(
