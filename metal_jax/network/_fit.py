@@ -158,6 +158,7 @@ def fit(
     held_out = check_examples("validation", validation, network.tree, LossConfig())
     loss, score = objective(_computed_in(network, config.compute_dtype), config.loss)
     settings = dataclasses.asdict(config)
+    del settings["training"]  # `train` compares its own
     if checkpoints is not None and not isinstance(checkpoints, CheckpointConfig):
         checkpoints = CheckpointConfig(checkpoints)
     if log is not None:
@@ -178,7 +179,11 @@ def fit(
         on_progress=on_progress,
         log=log,
         checkpoints=None if checkpoints is None else TrainingCheckpoints(checkpoints),
-        identity={"task_tree": network.tree.to_dict(), "config": settings},
+        identity={
+            "task_tree": network.tree.to_dict(),
+            "network": dataclasses.asdict(network.config),
+            "config": settings,
+        },
     )
     if replicated:
         return FitResult(*result, training.unsupervised_tasks)
