@@ -188,6 +188,7 @@ def fit(
     )
     functions = training_functions(network, config)
     settings = dataclasses.asdict(config)
+    del settings["training"]  # `train` compares its own
     if checkpoints is not None and not isinstance(checkpoints, CheckpointConfig):
         checkpoints = CheckpointConfig(checkpoints)
     if log is not None:
@@ -206,7 +207,11 @@ def fit(
         on_progress=on_progress,
         log=log,
         checkpoints=None if checkpoints is None else TrainingCheckpoints(checkpoints),
-        identity={"task_tree": network.tree.to_dict(), "config": settings},
+        identity={
+            "task_tree": network.tree.to_dict(),
+            "network": dataclasses.asdict(network.config),
+            "config": settings,
+        },
     )
     if replicated:
         return FitResult(*result, unsupervised)
