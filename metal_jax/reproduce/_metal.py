@@ -60,11 +60,12 @@ class MetalConfig:
         fit: training settings of every network.
         comparisons: whether to train what the multi-task network is compared with beside the hand
             labels: single-task networks, all gold labels, the supervised network with votes.
-        ablations: whether to train the multi-task network with one part changed at a time: no
-            parent passing; hard labels (the most probable leaf of the posterior, ties shared); no
-            activity weights (every task's loss counts fully on every item, against the label's
-            probability given that the task is active); items without a vote kept, with the
-            posterior that the label model gives them, where there are any.
+        ablations: whether to train the multi-task network with one part changed at a time: all
+            heads on the top layer of the trunk; no parent passing; hard labels (the most probable
+            leaf of the posterior, ties shared); no activity weights (every task's loss counts fully
+            on every item, against the label's probability given that the task is active); items
+            without a vote kept, with the posterior that the label model gives them, where there are
+            any.
         seed: of the root key.
     """
 
