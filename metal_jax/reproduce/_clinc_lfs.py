@@ -3,8 +3,8 @@
 They were written from the texts of train and the small hand-labelled set alone, as tables of
 phrases: at least one function for each of the 150 intents, which votes on the task beneath a
 domain, and a few for each domain, which vote on the root task. Those that did worst on the small
-set were mended, in several passes. The phrases are plain, and many are wrong at times: "balance" is also said of
-reward points, and "remaining" of more than days off.
+set were mended, in several passes. The phrases are plain, and many are wrong at times: "balance" is
+also said of reward points, and "remaining" of more than days off.
 """
 
 from metal_jax.labeling import LabelingFunction, keyword_lf, regex_lf
