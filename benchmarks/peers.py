@@ -1,11 +1,17 @@
 """Peers on the same votes; each says why where it cannot run.
 
 Install with `pip install 'metal-jax[bench]'` (Snorkel needs torch; take its CPU build first).
+snorkel-metal's own requirements are of 2019; `pip install --no-deps --target FOLDER snorkel-metal
+pandas tqdm dill python-dateutil six` and `PYTHONPATH=FOLDER` suffice.
 """
 
 from __future__ import annotations
 
+import sys
 import time
+import types
+import warnings
+from typing import Any
 
 import numpy as np
 
@@ -39,3 +45,31 @@ def snorkel(train: np.ndarray, test: np.ndarray, k: int) -> tuple[np.ndarray, fl
     model.fit(train, n_epochs=500, seed=0, progress_bar=False)
     probs = model.predict_proba(test)
     return probs, time.perf_counter() - start
+
+
+def metal_end_model() -> tuple[Any, Any]:
+    """snorkel-metal's `MTEndModel`, and a task graph for it that does not enumerate labels.
+
+    Version 0.5.0 needs two shims: `tensorboardX`, which it imports and we do not use, and its
+    `TaskGraph`, which lists every combination of all tasks' labels (5^100 for a hundred tasks).
+
+    Returns:
+        The model's class, and a function from cardinalities to a task graph.
+
+    Raises:
+        PeerMissing: snorkel-metal cannot be imported.
+    """
+    sys.modules.setdefault("tensorboardX", types.SimpleNamespace(SummaryWriter=None))  # pyright: ignore
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes in its docstrings
+            from metal.multitask import MTEndModel
+            from metal.multitask.task_graph import TaskGraph
+    except ImportError as error:
+        raise PeerMissing(f"snorkel-metal: {error}") from error
+
+    class Graph(TaskGraph):
+        def feasible_set(self):
+            return iter(())
+
+    return MTEndModel, Graph

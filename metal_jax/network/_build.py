@@ -14,7 +14,7 @@ Each task has a softmax of its own over the labels *given that the task is activ
 and the marginals of a child task sum to its parent label's probability by construction.
 
 Legend: `b` batch, `N` label nodes, `s` leaf states, `T` tasks of a level, `W` widest of them, `h`
-the most that one of them reads.
+units of the trunk layer.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def _head_rows(
     encoder = params.pop("encoder", None)
     sizes = {f"trunk {head.layer}": plan.widths[head.layer]}
     if head.wide:
-        sizes["encoder"] = params["kernel"].shape[0] - plan.widths[head.layer]
+        sizes["encoder"] = params["wide_kernel"].shape[0]
     if encoder is not None:
         sizes["own encoder"] = params["encoder_kernel"].shape[0]
     dropout = f", dropout {head.dropout}" if head.dropout else ""

@@ -39,15 +39,13 @@ class Reading(NamedTuple):
     """Heads of a level that read the same and are one matrix product.
 
     Attributes:
-        rows: int[g], their places in the level.
-        layer: see `Head`.
-        wide: see `Head`.
-        dropout: see `Head`.
+        rows: int[g], their places among the stacked heads.
+        source: a trunk layer, or -1 for the encoder's features.
+        dropout: of what they read.
     """
 
     rows: np.ndarray
-    layer: int
-    wide: bool
+    source: int
     dropout: float
 
 
@@ -56,7 +54,9 @@ class LevelPlan(NamedTuple):
 
     Attributes:
         level: its tasks and label nodes.
-        readings: the heads, grouped by what they read.
+        trunk: what the heads read of the trunk.
+        wide_rows: int[w], places of the heads that read the encoder's features too.
+        wide: how they read them; rows are places in `wide_rows`.
         child_rows: int[c], places of the heads that read their parent's prediction.
         passed: kinds of prediction that these heads read, "logits" or "probabilities" or both.
         passed_rows: int[c], what each of them reads among the predictions of the level above,
@@ -66,7 +66,9 @@ class LevelPlan(NamedTuple):
     """
 
     level: Level
-    readings: tuple[Reading, ...]
+    trunk: tuple[Reading, ...]
+    wide_rows: np.ndarray
+    wide: tuple[Reading, ...]
     child_rows: np.ndarray
     passed: tuple[str, ...]
     passed_rows: np.ndarray
@@ -145,23 +147,34 @@ def _default_layer(config: NetworkConfig, depth: int, num_levels: int, num_layer
 def _level_plan(tree: TaskTree, level: Level, heads: list[Head]) -> LevelPlan:
     """Stack the heads of a level."""
     own = [heads[task] for task in level.tasks]
-    rows_of: dict[tuple[int, bool, float], list[int]] = {}
-    for head in own:
-        rows_of.setdefault((head.layer, head.wide, head.dropout), []).append(head.row)
-    readings = tuple(Reading(np.array(rows), *what) for what, rows in sorted(rows_of.items()))
+    wide = [head for head in own if head.wide]
     children = [head for head in own if head.pass_parent != "none"]
+    owners = [head for head in own if head.own_encoder]
     passed = tuple(sorted({head.pass_parent for head in children}))
     num_above = sum(head.level == own[0].level - 1 for head in heads)
     passed_rows = [
         heads[head.parent].row + num_above * passed.index(head.pass_parent) for head in children
     ]
-    encoder_rows = [head.row for head in own if head.own_encoder]
     return LevelPlan(
         level,
-        readings,
-        np.array([head.row for head in children], np.int32),
+        _readings([(head.layer, head.dropout) for head in own]),
+        _rows(wide),
+        _readings([(-1, head.dropout) for head in wide]),
+        _rows(children),
         passed,
         np.array(passed_rows, np.int32),
-        np.array(encoder_rows, np.int32),
-        tuple(tree.tasks[level.tasks[row]].name for row in encoder_rows),
+        _rows(owners),
+        tuple(tree.tasks[level.tasks[head.row]].name for head in owners),
     )
+
+
+def _rows(heads: list[Head]) -> np.ndarray:
+    return np.array([head.row for head in heads], np.int32)
+
+
+def _readings(what: list[tuple[int, float]]) -> tuple[Reading, ...]:
+    """Group rows that read the same."""
+    rows_of: dict[tuple[int, float], list[int]] = {}
+    for row, source_and_dropout in enumerate(what):
+        rows_of.setdefault(source_and_dropout, []).append(row)
+    return tuple(Reading(np.array(rows, np.int32), *each) for each, rows in sorted(rows_of.items()))

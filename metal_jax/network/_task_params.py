@@ -26,10 +26,11 @@ def task_params(network: Network, params: Any, task: str) -> dict[str, Any]:
         task: the task's name.
 
     Returns:
-        "kernel" float[..., h, k] from the trunk layer's units, then the encoder's features where
-        the head is wide, to the task's k labels in their order; "bias" float[..., k];
-        "parent_kernel" float[..., v, k] from the parent's v labels, where the head reads them;
-        "encoder" and "encoder_kernel" float[..., f, k], where the task has an encoder of its own.
+        "kernel" float[..., h, k] from the trunk layer's units to the task's k labels, in their
+        order, and "bias" float[..., k]; "wide_kernel" float[..., f, k] from the encoder's features
+        and "parent_kernel" float[..., v, k] from the parent's v labels, where the head reads these;
+        "encoder" and "encoder_kernel" float[..., own features, k], where the task has an encoder of
+        its own.
 
     Raises:
         ValueError: no such task.
@@ -42,9 +43,9 @@ def task_params(network: Network, params: Any, task: str) -> dict[str, Any]:
         >>> net = build(tree, identity)
         >>> params = net.init(jax.random.key(0), jnp.ones((1, 4)))
         >>> {name: x.shape for name, x in task_params(net, params, "b").items()}
-        {'bias': (3,), 'kernel': (68, 3), 'parent_kernel': (2, 3)}
+        {'kernel': (64, 3), 'bias': (3,), 'wide_kernel': (4, 3), 'parent_kernel': (2, 3)}
     """
-    level, places = _places(network, params, task)
+    level, places = _places(network, task)
     heads = params["tower"][level]
     found: dict[str, Any] = {name: heads[name][place] for name, place in places.items()}
     if task in dict(network.task_encoders):
@@ -69,7 +70,7 @@ def with_task_params(network: Network, params: Any, task: str, new: dict[str, An
         ValueError: no such task, or arrays of other names or shapes than the task has; names both.
     """
     _check_like(f"task {task!r}", new, task_params(network, params, task))
-    level, places = _places(network, params, task)
+    level, places = _places(network, task)
     heads = dict(params["tower"][level])
     changed = {**params, "tower": {**params["tower"], level: heads}}
     for name, place in places.items():
@@ -136,21 +137,23 @@ def transfer_params(
     return changed
 
 
-def _places(network: Network, params: Any, task: str) -> tuple[str, dict[str, Any]]:
+def _places(network: Network, task: str) -> tuple[str, dict[str, Any]]:
     """Where a task's parameters are: the name of its level, and an index into each array there."""
     tree = network.tree
     index = tree.task_index(task)
     plan = compile_plan(tree, network.config, tuple(name for name, _ in network.task_encoders))
     head = plan.heads[index]
+    level = plan.levels[head.level]
     labels = slice(len(tree.tasks[index].labels))
-    num_features = params["tower"]["trunk_0"]["kernel"].shape[-2]
-    size = plan.widths[head.layer] + head.wide * num_features
     places: dict[str, Any] = {
+        "kernel": (..., head.row, slice(plan.widths[head.layer]), labels),
         "bias": (..., head.row, labels),
-        "kernel": (..., head.row, slice(size), labels),
     }
+    if head.wide:
+        row = int(np.searchsorted(level.wide_rows, head.row))
+        places["wide_kernel"] = (..., row, slice(None), labels)
     if head.pass_parent != "none":
-        row = int(np.searchsorted(plan.levels[head.level].child_rows, head.row))
+        row = int(np.searchsorted(level.child_rows, head.row))
         above = slice(len(tree.tasks[head.parent].labels))
         places["parent_kernel"] = (..., row, above, labels)
     return f"heads_{head.level}", places

@@ -3,9 +3,9 @@
 Inside, items are the last axis: the heads of a level that read the same are one product of
 `[T W, h]` and `[h, b]`, and picking tasks or label nodes moves whole rows.
 
-Legend: `b` batch, `f` features, `h` what a head reads, `N` label nodes, `T` tasks of a level, `W`
-widest of them, `V` widest of the level above, `c` tasks that read their parent, `e` tasks with an
-encoder of their own.
+Legend: `b` batch, `f` features, `h` units of a trunk layer, `N` label nodes, `T` tasks of a level,
+`W` widest of them, `V` widest of the level above, `c` tasks that read their parent's prediction,
+`e` tasks with an encoder of their own.
 """
 
 from __future__ import annotations
@@ -58,18 +58,19 @@ def apply_tower(
     above: jax.Array | None = None  # [T, W, b] logits of the level above, -inf where padded
     for depth, level in enumerate(plan.levels):
         heads = params[f"heads_{depth}"]
-        logits = _read_trunk(level.readings, heads["kernel"], features, layers, key)
-        logits += heads["bias"][..., None]
-        if above is not None and len(level.child_rows):
+        logits = _read(level.trunk, heads["kernel"], layers, key) + heads["bias"][..., None]
+        if level.wide:
+            more = _read(level.wide, heads["wide_kernel"], [features], key)
+            logits = _add_rows(logits, level.wide_rows, more)
+        if above is not None and level.passed:
             passed = _predictions(level.passed, above, plan.levels[depth - 1].level)
             if stop_parent_gradient:
                 passed = jax.lax.stop_gradient(passed)
-            passed = passed[level.passed_rows]
-            mixed = jnp.einsum("cvw,cvb->cwb", heads["parent_kernel"], passed)
-            logits = _add_rows(logits, level.child_rows, mixed)
-        if len(level.encoder_rows):
-            mixed = _read_own(level, heads["encoder_kernels"], own_features)
-            logits = _add_rows(logits, level.encoder_rows, mixed)
+            more = jnp.einsum("cvw,cvb->cwb", heads["parent_kernel"], passed[level.passed_rows])
+            logits = _add_rows(logits, level.child_rows, more)
+        if level.encoder_tasks:
+            more = _read_own(level, heads["encoder_kernels"], own_features)
+            logits = _add_rows(logits, level.encoder_rows, more)
         mask = level.level.mask
         if not mask.all():
             logits = jnp.where(mask[..., None], logits, -jnp.inf)
@@ -88,26 +89,22 @@ def drop(x: jax.Array, rate: ArrayLike, key: jax.Array | None, *names: str) -> j
     return jnp.where(kept, x / jnp.asarray(1 - rate, x.dtype), 0)
 
 
-def _read_trunk(
+def _read(
     readings: Sequence[Reading],
     kernel: jax.Array,
-    features: jax.Array,
-    layers: Sequence[jax.Array],
+    sources: Sequence[jax.Array],
     key: jax.Array | None,
 ) -> jax.Array:
-    """float[T, W, b], what a level's heads make of the trunk: a product for each reading."""
+    """float[heads, W, b], what heads make of [b, h] sources: a product for each reading."""
     parts = []
     for reading in readings:
-        read = layers[reading.layer]
-        if reading.wide:
-            read = jnp.concatenate([read, features], axis=-1)
-        read = drop(read, reading.dropout, key, *map(str, reading[1:]))
+        read = drop(sources[reading.source], reading.dropout, key, *map(str, reading[1:]))
         own = kernel if len(readings) == 1 else kernel[reading.rows, : read.shape[-1]]
         parts.append(jnp.einsum("thw,bh->twb", own, read))
     if len(parts) == 1:
         return parts[0]
     order = np.argsort(np.concatenate([reading.rows for reading in readings]))
-    return jnp.concatenate(parts)[order]
+    return jnp.concatenate(parts)[order.astype(np.int32)]
 
 
 def _predictions(kinds: Sequence[str], logits: jax.Array, level: Level) -> jax.Array:
@@ -141,4 +138,4 @@ def _add_rows(values: jax.Array, rows: np.ndarray, more: jax.Array) -> jax.Array
 def _label_rows(values: jax.Array, mask: np.ndarray) -> jax.Array:
     """float[nodes of the level, b] from float[T, W, b], the padding left out."""
     values = values.reshape(-1, values.shape[-1])
-    return values if mask.all() else values[np.flatnonzero(mask)]
+    return values if mask.all() else values[np.flatnonzero(mask).astype(np.int32)]
