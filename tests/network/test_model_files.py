@@ -142,7 +142,7 @@ def test_what_is_no_model_is_refused(vectors, tmp_path, monkeypatch):
 
 def test_parameters_must_fit(vectors, tmp_path):
     with pytest.raises(
-        ValueError, match=r"params: tower.trunk_0.kernel: got .*\[3, 4\], exp.*\[3, 5\]"
+        ValueError, match=r"params: tower\.heads_1\.kernel: got .*\[1, 4, 2\], exp.*\[1, 3, 2\]"
     ):
         save_model(tmp_path / "m", vectors._replace(config=NetworkConfig((5, 3), attach="top")))
     save_model(tmp_path / "m", vectors)
