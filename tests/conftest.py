@@ -19,6 +19,13 @@ def x64():
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _free_programs():
+    """Compiled programs are memory maps, of which a process may hold some 65,000 on Linux."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder of real data, or skip."""

@@ -48,6 +48,8 @@ from metal_jax.network import (
     BagOfFeatures,
     ConsistencyConfig,
     LossConfig,
+    NetworkConfig,
+    TaskConfig,
     build,
     embedding_bag,
     evaluate_predictions,
@@ -140,6 +142,18 @@ LOSS_PARAMS = initial_params(NET, LOSS_CONFIG, jax.random.key(0), INPUTS)
 def network_objective(params):
     batch = Batch(INPUTS, jnp.ones((20, 4)) / 4, jnp.ones(20), jnp.ones((20, 2), bool))
     return objective(NET, LOSS_CONFIG)[0](params, batch, jax.random.key(0))
+
+
+OTHER_NET = build(
+    TREE,
+    embedding_bag(64, 8),
+    NetworkConfig(num_layers=3, tasks={"b": TaskConfig(0, 0.1, False, "probabilities")}),
+    task_encoders={"b": embedding_bag(64, 3)},
+)
+
+
+def other_network_loss(params):
+    return OTHER_NET.apply(params, INPUTS, jax.random.key(0)).sum()
 
 
 SLICED = slice_aware(TREE, embedding_bag(64, 8), ["short"])
@@ -253,6 +267,10 @@ KERNELS = {
         SLICED.init(jax.random.key(0), INPUTS),
     ),
     "network_objective": (jax.value_and_grad(network_objective), LOSS_PARAMS),
+    "network_options": (
+        jax.value_and_grad(other_network_loss),
+        jax.eval_shape(OTHER_NET.init, jax.random.key(0), INPUTS),
+    ),
     "network_step": (jax.value_and_grad(network_loss), PARAMS),
 }
 

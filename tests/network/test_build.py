@@ -131,18 +131,17 @@ def expected(network, params):
     return found
 
 
-CONFIGS = [
-    NetworkConfig((6,)),
-    NetworkConfig((6, 4), wide=False, pass_parent="none"),
-    NetworkConfig((6, 4), attach="top", pass_parent="probabilities"),
-    NetworkConfig((6,), num_layers=5),
-    NetworkConfig((6,), num_layers=2, wide=False),
-    EVERYTHING,
-]
+CASES = {
+    "default": (NetworkConfig((6,)), {}),
+    "apart": (NetworkConfig((6, 4), wide=False, pass_parent="none"), {}),
+    "top": (NetworkConfig((6, 4), attach="top", pass_parent="probabilities"), OWN),
+    "more layers": (NetworkConfig((6,), num_layers=5), {}),
+    "fewer layers": (NetworkConfig((6,), num_layers=2, wide=False), OWN),
+    "everything": (EVERYTHING, OWN),
+}
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=range(len(CONFIGS)))
-@pytest.mark.parametrize("own", [{}, OWN], ids=["shared", "own"])
+@pytest.mark.parametrize(("config", "own"), CASES.values(), ids=CASES)
 def test_stacked_heads_equal_a_dense_head_for_each_task(config, own):
     network = build(TREE, IDENTITY, config, task_encoders=own)
     params = random_params(network)

@@ -132,11 +132,7 @@ def test_parameters_that_do_not_fit(change, message):
             CONFIG,
             "task 'c': parent: got 'a', expected 'd'",
         ),
-        (
-            {"a": ["x", "y", "z"]},
-            NetworkConfig((9,)),
-            r"trunk_0: (kernel: got shape \(5, 8\)|bias: got shape \(8,\))",
-        ),
+        ({"a": ["x", "y", "z"]}, NetworkConfig((9,)), r"trunk_0: (bias|kernel): got shape \("),
     ],
 )
 def test_trees_that_do_not_fit(spec, config, message):
