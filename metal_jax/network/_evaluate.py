@@ -35,7 +35,7 @@ class TaskScores(NamedTuple):
         accuracy: float[t].
         macro_f1: float[t], mean over the labels that are gold or predicted somewhere.
         log_loss: float[t], of the conditional probabilities.
-        calibration_error: float[t], expected calibration error of the top label.
+        calibration_error: float[t], `metrics.expected_calibration_error` over the bins:
         confidence: float[t, bins], mean top probability of each bin of a reliability diagram, and
         bin_accuracy: float[t, bins], the accuracy there; bins of equal mass.
     """
@@ -148,7 +148,7 @@ def _level_of_tasks(
             metrics.accuracy(predicted, gold, weights=weights),
             _macro_f1(predicted, gold, width, weights),
             metrics.log_loss(probs, gold, weights=weights),
-            metrics.expected_calibration_error(probs, gold, num_bins=num_bins, weights=weights),
+            jnp.mean(jnp.abs(bins.confidence - bins.accuracy)),
             bins.confidence,
             bins.accuracy,
         )

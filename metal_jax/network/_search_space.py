@@ -271,17 +271,19 @@ def fit_config_with(config: FitConfig, settings: Mapping[str, Any], tree: TaskTr
 
 
 def _replaced(config: Any, name: str, path: list[str], value: Any) -> Any:
+    """The settings with the one at a path replaced; `name` is what it is called in errors."""
     fields = [field.name for field in dataclasses.fields(config)]
     if path[0] not in fields:
         raise ValueError(f"space: {name!r}: got {path[0]!r}, expected one of {fields}")
+    current = getattr(config, path[0])
+    if dataclasses.is_dataclass(current) != bool(path[1:]):
+        kind = "has no settings of its own" if path[1:] else "is a group of settings"
+        raise ValueError(f"space: {name!r}: {path[0]!r} {kind}")
     if path[1:]:
-        inner = getattr(config, path[0])
-        if not dataclasses.is_dataclass(inner):
-            raise ValueError(f"space: {name!r}: {path[0]!r} is {inner!r}, it has no settings")
-        value = _replaced(inner, name, path[1:], value)
+        return dataclasses.replace(config, **{path[0]: _replaced(current, name, path[1:], value)})
+    if type(current) is int and type(value) is not int:
+        raise ValueError(f"space: {name!r}: got {value!r}, expected integers, in a Choice")
     try:
         return dataclasses.replace(config, **{path[0]: value})
-    except ValueError as error:
-        if str(error).startswith("space:"):
-            raise
+    except (TypeError, ValueError) as error:
         raise ValueError(f"space: {name!r}: {error}") from error

@@ -61,7 +61,8 @@ def draw_gold():
 
 GOLD = draw_gold()
 judge = jax.jit(functools.partial(evaluate_predictions, TREE, num_bins=4))
-PLAIN = judge(LOG_P, GOLD, weights=np.ones(NUM_ITEMS, bool))
+ALL = np.ones(NUM_ITEMS, np.float32)
+PLAIN = judge(LOG_P, GOLD, weights=ALL)
 
 
 def path_of(node):
@@ -135,26 +136,22 @@ def test_levels_paths_and_ancestor_sets():
 
 
 def test_weights_are_repetitions():
-    counts = RNG.integers(0, 3, NUM_ITEMS)
+    counts = RNG.multinomial(NUM_ITEMS, np.full(NUM_ITEMS, 1 / NUM_ITEMS))
     weighted = judge(LOG_P, GOLD, weights=counts.astype(np.float32))
     rows = np.repeat(np.arange(NUM_ITEMS), counts)
-    repeated = jax.jit(functools.partial(evaluate_predictions, TREE, num_bins=4))(
-        LOG_P[rows], GOLD[rows], weights=np.ones(len(rows), np.float32)
-    )
-    skip = {"num_items"}
-    for name, found, expected in [
-        *zip(weighted.tasks._fields, weighted.tasks, repeated.tasks, strict=True),
-        *zip(weighted.levels._fields, weighted.levels, repeated.levels, strict=True),
-        *zip(weighted.path._fields, weighted.path, repeated.path, strict=True),
-        ("hierarchical", jnp.stack(weighted.hierarchical), jnp.stack(repeated.hierarchical)),
-    ]:
-        if name not in skip:
-            np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-5, err_msg=name)
+    repeated = judge(LOG_P[rows], GOLD[rows], weights=ALL)
+    for found, expected in zip(weighted, repeated, strict=True):
+        if hasattr(found, "num_items"):
+            assert (found.num_items <= expected.num_items).all()
+            found, expected = found[1:], expected[1:]
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=1e-5), found, expected
+        )
 
 
 def test_what_has_no_gold_is_nan_with_no_items():
-    nothing = judge(LOG_P, np.full_like(GOLD, -1), weights=np.ones(NUM_ITEMS, bool))
-    outside = judge(LOG_P, GOLD, weights=np.zeros(NUM_ITEMS, bool))
+    nothing = judge(LOG_P, np.full_like(GOLD, -1), weights=ALL)
+    outside = judge(LOG_P, GOLD, weights=0 * ALL)
     for found in (nothing, outside):
         for scores in (found.tasks, found.levels, found.path):
             assert not np.any(scores.num_items)
@@ -164,7 +161,7 @@ def test_what_has_no_gold_is_nan_with_no_items():
     # Gold that stops above a task leaves only that task without items.
     coarse = np.full_like(GOLD, -1)
     coarse[:, 0] = TREE.node("a", "x")
-    found = judge(LOG_P, coarse, weights=np.ones(NUM_ITEMS, bool))
+    found = judge(LOG_P, coarse, weights=ALL)
     assert found.tasks.num_items.tolist() == [NUM_ITEMS, 0, 0, 0, 0]
     assert np.isnan(found.tasks.accuracy).tolist() == [False, True, True, True, True]
 
@@ -177,9 +174,9 @@ PARAMS = jax.jit(NETWORK.init)(jax.random.key(0), INPUTS)
 
 def test_slices_are_evaluations_of_their_items():
     membership = RNG.random((NUM_ITEMS, 3)) < [0.7, 0.3, 0]
-    whole = evaluate(NETWORK, PARAMS, INPUTS, GOLD, num_bins=4)
     log_p = NETWORK.apply(PARAMS, INPUTS)
-    expected = [judge(log_p, GOLD, weights=inside) for inside in membership.T]
+    whole = judge(log_p, GOLD, weights=ALL)
+    expected = [judge(log_p, GOLD, weights=inside.astype(np.float32)) for inside in membership.T]
     found = evaluate_slices(NETWORK, PARAMS, INPUTS, GOLD, membership, num_bins=4)
     jax.tree.map(
         lambda x, *ys: np.testing.assert_allclose(x, np.stack(ys), rtol=1e-4, atol=1e-5),
@@ -204,7 +201,7 @@ def test_slices_are_evaluations_of_their_items():
     [
         (GOLD[1:], r"gold: got shape \(39, 2\), expected \[40\]"),
         (GOLD.astype(float), "gold: got dtype float64"),
-        (np.where(np.arange(40) == 7, 99, -1), "gold: item 7: got 99, expected a node id in 0..12"),
+        (np.where(np.arange(40) == 7, 99, -1), "gold: item 7: got 99, expected a node id in 0..11"),
         (np.tile([0, 1], (40, 1)), r"gold: item 0: got nodes \[0, 1\], expected one for each root"),
     ],
 )
@@ -268,13 +265,14 @@ def test_calibration_of_a_network():
     temperatures = calibrate(NETWORK, PARAMS, INPUTS, GOLD)
     calibrated = with_temperatures(NETWORK, temperatures)
     assert calibrated is with_temperatures(NETWORK, temperatures)
-    before = evaluate(NETWORK, PARAMS, INPUTS, GOLD, num_bins=4)
-    after = evaluate(calibrated, PARAMS, INPUTS, GOLD, num_bins=4)
+    before, after = (
+        judge(net.apply(PARAMS, INPUTS), GOLD, weights=ALL) for net in (NETWORK, calibrated)
+    )
     assert (after.tasks.log_loss <= before.tasks.log_loss + 1e-6).all()
     assert (after.tasks.log_loss < before.tasks.log_loss - 1e-3).any()
     np.testing.assert_array_equal(after.tasks.accuracy, before.tasks.accuracy)
     same = evaluate(NETWORK, PARAMS, INPUTS, GOLD, temperatures=temperatures, num_bins=4)
-    np.testing.assert_allclose(same.tasks.log_loss, after.tasks.log_loss, rtol=1e-5)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4), same, after)
     with pytest.raises(ValueError, match="temperatures: got .* expected 5 positive numbers"):
         with_temperatures(NETWORK, [1.0, -1.0])
 
@@ -408,12 +406,11 @@ def test_indicators_and_experts_learn():
         return jax.lax.scan(step, (params, optimiser.init(params)), length=300)[0][0]
 
     params = train(network.init(jax.random.key(0), inputs))
-    gold = np.stack([label, 2 + inside[:, 0]], axis=1).astype(int)
-    found = evaluate(network, params, inputs, gold)
-    assert found.tasks.accuracy[1] > 0.95
-    assert found.tasks.accuracy[0] > 0.85
-    by_slice = evaluate_slices(network, params, inputs, gold, np.hstack([inside, ~inside]))
-    assert by_slice.tasks.accuracy[:, 0].min() > 0.75
+    conditionals = np.asarray(network.apply(params, inputs))
+    right = conditionals[:, :2].argmax(1) == label
+    assert np.mean(conditionals[:, 2:].argmax(1) == inside[:, 0]) > 0.95
+    assert right[inside[:, 0]].mean() > 0.8
+    assert right[~inside[:, 0]].mean() > 0.8
 
 
 def test_bad_slices():

@@ -4,9 +4,11 @@ import json
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metal_jax._core.optimiser import make_traced_optimiser
 from metal_jax._core.training_steps import run_steps
 from metal_jax.network import (
     Choice,
@@ -14,6 +16,7 @@ from metal_jax.network import (
     Examples,
     FitConfig,
     LogUniform,
+    LossConfig,
     NetworkConfig,
     OptimiserConfig,
     TrainingConfig,
@@ -26,6 +29,7 @@ from metal_jax.network import (
     tune,
 )
 from metal_jax.network._brackets import halving_rungs, hyperband_brackets, select
+from metal_jax.network._objective import loss_optimiser
 from metal_jax.network._search_space import draw_settings
 from metal_jax.network._trials import Replica, Trial
 from metal_jax.task_tree import TaskTree, node_sum
@@ -72,17 +76,26 @@ def assert_same_curves(one, other, rtol=1e-4):
         np.testing.assert_allclose(row["curve"]["scores"], expected["curve"]["scores"], rtol=rtol)
 
 
-def test_trials_equal_separate_fits():
+def num_programs():
+    return run_steps._cache_size()  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def test_trials_of_one_program_equal_separate_fits():
     space = {
         "optimiser.learning_rate": LogUniform(1e-2, 1e-1),
         "optimiser.weight_decay": Uniform(0.0, 0.9),
         "optimiser.max_gradient_norm": Choice((0.1, 1.0)),
-        "task_weights.b": LogUniform(0.1, 10.0),
+        "loss.task_weights.b": LogUniform(0.1, 10.0),
+        "network.dropout": Uniform(0.0, 0.9),
     }
     training = TrainingConfig(32, 12, 12, 0)
     settings = FitConfig(OptimiserConfig(warmup_steps=2), training=training)
     key = jax.random.key(9)  # the second trial is the best
+    before = num_programs()
     result = search(space, "random", key, num_trials=2, num_seeds=2, fit=settings)
+    other = {name: Choice((0.3, 0.4)) for name in reversed(space)}
+    search(other, "random", num_trials=4, max_replicas=4, fit=settings)
+    assert num_programs() == before + 1
     rows = result.table[2:]
     own = rows[0]["settings"]
     optimiser = OptimiserConfig(
@@ -91,10 +104,12 @@ def test_trials_equal_separate_fits():
         weight_decay=own["optimiser.weight_decay"],
         max_gradient_norm=own["optimiser.max_gradient_norm"],
     )
-    config = FitConfig(optimiser, (1.0, own["task_weights.b"]), training=training)
+    loss = LossConfig(task_weights=(1.0, own["loss.task_weights.b"]))
+    config = FitConfig(optimiser, loss, training=training)
     assert result.config == config
     seed_keys = jax.random.split(jax.random.split(key)[1], 2)
-    alone = fit(NETWORK, EXAMPLES, VALIDATION, config, key=seed_keys)
+    assert result.network.config == NetworkConfig((8,), dropout=own["network.dropout"])
+    alone = fit(result.network, EXAMPLES, VALIDATION, config, key=seed_keys)
     nodes = node_sum(TREE, VALIDATION.leaf_probs)
 
     @jax.jit
@@ -127,6 +142,24 @@ def test_survivors_go_on_as_if_never_compared(halving, in_full):
     assert [row["rung"] for row in halving.table] == [int(s == 27) for s in steps]
 
 
+def test_settings_reach_the_optimiser_beside_a_state_of_the_loss():
+    config = LossConfig(task_balance="uncertainty")
+    traced = make_traced_optimiser(OptimiserConfig(warmup_steps=0), 5, ("learning_rate",))
+    optimiser = loss_optimiser(traced, config)
+    params = {"tower": jnp.ones(2), "loss": {"log_variances": jnp.ones(2)}}
+
+    @jax.jit
+    @jax.vmap
+    def step(rate):
+        settings = {"learning_rate": rate}
+        return optimiser.update(params, optimiser.init(params), params, settings=settings)[0]
+
+    updates = step(jnp.array([0.1, 0.2]))
+    np.testing.assert_allclose(2 * updates["tower"][0], updates["tower"][1], rtol=1e-5)
+    balance = updates["loss"]["log_variances"]
+    np.testing.assert_array_equal(balance[0], balance[1])
+
+
 def test_the_key_decides(halving):
     again, other = search(), search(key=jax.random.key(8))
     assert again.table == halving.table
@@ -140,38 +173,24 @@ def test_how_many_are_trained_at_once_changes_nothing(halving):
     assert other.num_steps == halving.num_steps
 
 
-def num_programs():
-    return run_steps._cache_size()  # pyright: ignore[reportFunctionMemberAccess]
-
-
-def test_many_settings_are_one_program():
-    before = num_programs()
-    space = RATES | {"optimiser.weight_decay": Uniform(0.0, 1.0)}
-    search(space, "random", num_trials=8, num_seeds=2)
-    assert num_programs() == before + 1
-    other = {"optimiser.weight_decay": Uniform(0.0, 0.1), "optimiser.learning_rate": Choice((1, 2))}
-    search(other, "random", num_trials=8, num_seeds=2, key=jax.random.key(1))
-    assert num_programs() == before + 1
-
-
 def test_settings_of_the_program_are_searched():
-    space = {"network.widths": Choice(((4,), (6,))), "training.batch_size": Choice((16,))}
+    space = {"build.width": Choice((4, 6)), "training.batch_size": Choice((16,))}
     before = num_programs()
     built = []
 
-    def builder(widths):
-        built.append(widths)
-        return build(TREE, IDENTITY, NetworkConfig(widths, dropout=0.1))
+    def builder(width):
+        built.append(width)
+        return build(TREE, IDENTITY, NetworkConfig((width,), dropout=0.1))
 
     training = TrainingConfig(64, 6, 6)
     settings = {"num_trials": 4, "min_steps": 6, "fit": FitConfig(training=training)}
     result = search(space, "random", network=builder, num_programs=4, **settings)
     assert num_programs() == before + 2
-    widths = [row["settings"]["network.widths"] for row in result.table]
-    assert widths == [(4,), (6,)] * 2  # every combination in turn, since there are no more
-    assert {(4,), (6,)} == set(built)
+    widths = [row["settings"]["build.width"] for row in result.table]
+    assert widths == [4, 6] * 2  # every combination in turn, since there are no more
+    assert {4, 6} == set(built)
     kernel = result.params["tower"]["trunk_0"]["kernel"]
-    assert kernel.shape == (2, *result.best_settings["network.widths"])
+    assert kernel.shape == (2, result.best_settings["build.width"])
     assert result.config.training.batch_size == 16
     assert result.network.apply(result.params, VALIDATION.inputs).shape == (31, 4)
     # Of equal trials the first counts.
@@ -308,12 +327,17 @@ def test_pictures(halving):
         ({"optimiser.learning_rate": (0, 1)}, "expected Uniform, LogUniform or Choice"),
         ({"optimiser.rate": Uniform(0, 1)}, r"'optimiser.rate': got 'rate', expected one of \['le"),
         ({"rate": Uniform(0, 1)}, r"'rate': got 'rate', expected one of \['optimiser'"),
-        ({"optimiser.schedule.x": Uniform(0, 1)}, "'schedule' is 'cosine', it has no settings"),
+        ({"optimiser.schedule.x": Uniform(0, 1)}, "'schedule' has no settings of its own"),
+        ({"optimiser": Choice(["adam"])}, "'optimiser' is a group of settings"),
+        ({"training.batch_size": Uniform(1, 9)}, "'training.batch_size': got .*, expected integ"),
+        ({"optimiser.weight_decay": Choice(["a"])}, "'optimiser.weight_decay': '>=' not supp"),
         ({"optimiser.schedule": Choice(["step"])}, "'optimiser.schedule': schedule: got 'step'"),
         ({"optimiser.learning_rate": Uniform(-2, -1)}, "learning_rate: got -1"),
         ({"training.num_steps": Choice([1])}, "'training.num_steps' cannot be searched"),
-        ({"task_weights.c": Uniform(0, 1)}, r"got task 'c', expected one of \['a', 'b'\]"),
-        ({"network.widths": Choice([(8,)])}, "'network.widths': the network is built already"),
+        ({"loss.task_weights.c": Uniform(0, 1)}, r"got task 'c', expected one of \['a', 'b'\]"),
+        ({"build.widths": Choice([(8,)])}, "'build.widths': the network is built already"),
+        ({"network.depth": Choice([1])}, r"'network.depth': got 'depth', expected one of \['wid"),
+        ({"network.dropout": Uniform(1, 2)}, "'network.dropout': dropout: got 1"),
     ],
 )
 def test_bad_spaces(space, message):
@@ -323,10 +347,10 @@ def test_bad_spaces(space, message):
 
 def test_a_builder_of_other_arguments():
     with pytest.raises(ValueError, match=r"cannot be called with \['depth'\]: .*widths"):
-        search({"network.depth": Choice([1])}, network=lambda widths: NETWORK)
+        search({"build.depth": Choice([1])}, network=lambda widths: NETWORK)
     trees = [TREE, TaskTree.single(3)]
-    with pytest.raises(ValueError, match=r"network: got another task tree with \{'network.tree'"):
-        search({"network.tree": Choice([0, 1])}, network=lambda tree: build(trees[tree], IDENTITY))
+    with pytest.raises(ValueError, match=r"network: got another task tree with \{'build.tree'"):
+        search({"build.tree": Choice([0, 1])}, network=lambda tree: build(trees[tree], IDENTITY))
 
 
 @pytest.mark.parametrize(
