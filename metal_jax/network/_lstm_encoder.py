@@ -71,7 +71,7 @@ def lstm_encoder(
     """Token embeddings, a bidirectional LSTM, attention pooling over the tokens.
 
     It reads word order, and wants word vectors that know more than the training texts. On TREC
-    (Li and Roth 2002; 4,465 questions with gold labels, 50 leaves; accuracy of the path on the 500
+    (Li and Roth 2002; 3,965 questions with gold labels, 50 leaves; accuracy of the path on the 500
     validation questions, one seed) it reached 78.4 % from random embeddings, where `embedding_bag`
     over n-grams had 78.8 % in a fraction of the time, and 81.8 % from pretrained ones. A standard
     error is 1.8 points. These took 400 steps of `OptimiserConfig(learning_rate=1e-2,
