@@ -342,7 +342,7 @@ def test_bad_lines(folder, capsys, line, message):
         (("--widths", "a"), "--widths: got 'a'"),
         (("--steps", "0"), "num_steps: got 0"),
         (("--out", "x.npz"), "x.npz: is a file, expected a folder"),
-        (("--out", "."), "holds something else than a training"),
+        (("--out", "."), "something else than a "),
         (("--out", "no/where"), "there is no folder"),
         (("--dropout", "0.25", "--out", "model"), "network.dropout: saved 0.5, expected 0.25"),
         (("--tree", "other.json", "--out", "model"), "another training: "),

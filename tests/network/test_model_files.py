@@ -150,7 +150,7 @@ def test_parameters_must_fit(vectors, tmp_path):
     record["network"]["widths"] = [5]
     checkpoint.save(tmp_path / "m", vectors.params, record, overwrite=True)
     with pytest.raises(
-        ValueError, match=r"trunk_0.kernel: saved float32\[3, 4\], expected .*\[3, 5\]"
+        ValueError, match=r"heads_0.kernel: saved float32\[1, 3, 2\], expected .*\[1, 5, 2\]"
     ):
         load_model(tmp_path / "m")
     del record["inputs"]["standardisation"]
