@@ -25,7 +25,15 @@ INPUTS = jnp.asarray(np.random.default_rng(0).normal(size=(6, 5)), jnp.float32)
 CONFIG = NetworkConfig((8, 4), tasks={"c": TaskConfig(wide=False, layer=0)})
 TREE = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": {"c": ["i", "j", "k"]}, "z": None}})
 NETWORK = build(TREE, IDENTITY, CONFIG, task_encoders={"b": LINEAR})
-PARAMS = jax.jit(NETWORK.init)(jax.random.key(0), INPUTS)
+
+
+def random_params(network, seed):
+    shapes = jax.eval_shape(network.init, jax.random.key(0), INPUTS)
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), shapes)
+
+
+PARAMS = random_params(NETWORK, 0)
 # Labels of two tasks in another order, two tasks more, one of them beneath a task of old.
 FINER = TaskTree.from_dict(
     {
@@ -35,66 +43,75 @@ FINER = TaskTree.from_dict(
 )
 
 
-def shapes(params):
-    return {name: jnp.shape(x) for name, x in params.items() if name != "encoder"}
+def shapes(task):
+    params = jax.eval_shape(lambda p: task_params(NETWORK, p, task), PARAMS)
+    return {name: x.shape for name, x in params.items() if name != "encoder"}
 
 
 def test_a_task_has_arrays_without_padding():
-    assert shapes(task_params(NETWORK, PARAMS, "a")) == {
-        "kernel": (8, 3),
-        "bias": (3,),
-        "wide_kernel": (5, 3),
-    }
-    assert shapes(task_params(NETWORK, PARAMS, "b")) == {
+    assert shapes("a") == {"kernel": (8, 3), "bias": (3,), "wide_kernel": (5, 3)}
+    assert shapes("b") == {
         "kernel": (4, 2),
         "bias": (2,),
         "wide_kernel": (5, 2),
         "parent_kernel": (3, 2),
         "encoder_kernel": (3, 2),
     }
-    assert shapes(task_params(NETWORK, PARAMS, "c")) == {
-        "kernel": (8, 3),
-        "bias": (3,),
-        "parent_kernel": (3, 3),
-    }
-    assert task_params(NETWORK, PARAMS, "b")["encoder"]["w"].shape == (5, 3)
+    assert shapes("c") == {"kernel": (8, 3), "bias": (3,), "parent_kernel": (3, 3)}
+
+
+@jax.jit
+def by_task(params):
+    return {task: task_params(NETWORK, params, task) for task in "abc"}
+
+
+@jax.jit
+def put_in(params, new):
+    return {task: with_task_params(NETWORK, params, task, new[task]) for task in "abc"}
+
+
+def plus_one(tree):
+    return jax.tree.map(lambda x: np.asarray(x) + 1, tree)
+
+
+def assert_equal(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 def test_what_is_put_in_comes_out_and_touches_no_other_task():
-    for task in ("a", "b", "c"):
-        new = jax.tree.map(lambda x: x + 1, task_params(NETWORK, PARAMS, task))
-        changed = with_task_params(NETWORK, PARAMS, task, new)
-        for other in ("a", "b", "c"):
-            wanted = new if other == task else task_params(NETWORK, PARAMS, other)
-            found = task_params(NETWORK, changed, other)
-            jax.tree.map(np.testing.assert_array_equal, found, wanted)
-        assert jax.tree.structure(changed) == jax.tree.structure(PARAMS)
+    old = by_task(PARAMS)
+    for task, changed in put_in(PARAMS, plus_one(old)).items():
+        found = by_task(changed)
+        assert_equal(found.pop(task), plus_one(old[task]))
+        assert_equal(found, {other: old[other] for other in found})
 
 
 def test_replicas_keep_their_axis():
-    replicas = jax.tree.map(lambda x: jnp.stack([x, x + 1]), PARAMS)
-    found = task_params(NETWORK, replicas, "b")
-    one = task_params(NETWORK, PARAMS, "b")
-    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x[1], y + 1), found, one)
-    again = with_task_params(NETWORK, replicas, "b", found)
-    jax.tree.map(np.testing.assert_array_equal, again, replicas)
+    replicas = jax.tree.map(lambda x, y: np.stack([x, y]), PARAMS, plus_one(PARAMS))
+    found = by_task(replicas)
+    assert_equal(jax.tree.map(lambda x: x[1], found), by_task(plus_one(PARAMS)))
+    for changed in put_in(replicas, found).values():
+        assert_equal(changed, replicas)
 
 
 def test_shared_tasks_keep_their_values_in_another_tree():
     finer = build(FINER, IDENTITY, CONFIG, task_encoders={"b": LINEAR})
-    fresh = jax.jit(finer.init)(jax.random.key(1), INPUTS)
-    moved = transfer_params(finer, fresh, NETWORK, PARAMS)
+    fresh = random_params(finer, 1)
+
+    @jax.jit
+    def transfer(fresh, old):
+        moved = transfer_params(finer, fresh, NETWORK, old)
+        only_b = transfer_params(finer, fresh, NETWORK, old, tasks=["b"])
+        filled = zip((moved, moved, only_b), "dea", strict=True)
+        return moved, [task_params(finer, params, task) for params, task in filled]
+
+    moved, kept = transfer(fresh, PARAMS)
+    assert_equal(kept, jax.jit(lambda p: [task_params(finer, p, task) for task in "dea"])(fresh))
     old = np.asarray(jax.jit(NETWORK.apply)(PARAMS, INPUTS))
     new = np.asarray(jax.jit(finer.apply)(moved, INPUTS))
     for node, name in enumerate(TREE.node_names):
         found = new[:, FINER.node(*name)]
         np.testing.assert_allclose(found, old[:, node], atol=1e-5, err_msg=str(name))
-    for task in ("d", "e"):
-        pairs = task_params(finer, moved, task), task_params(finer, fresh, task)
-        jax.tree.map(np.testing.assert_array_equal, *pairs)
-    only_b = transfer_params(finer, fresh, NETWORK, PARAMS, tasks=["b"])
-    pairs = task_params(finer, only_b, "a"), task_params(finer, fresh, "a")
-    jax.tree.map(np.testing.assert_array_equal, *pairs)
 
 
 def without(params, name):
@@ -115,7 +132,7 @@ def without(params, name):
 )
 def test_parameters_that_do_not_fit(change, message):
     with pytest.raises(ValueError, match=message):
-        with_task_params(NETWORK, PARAMS, "b", change(task_params(NETWORK, PARAMS, "b")))
+        with_task_params(NETWORK, PARAMS, "b", change(by_task(PARAMS)["b"]))
 
 
 @pytest.mark.parametrize(
@@ -141,9 +158,8 @@ def test_trees_that_do_not_fit(spec, config, message):
     config = NetworkConfig(config.widths, tasks=tasks)
     other = build(TaskTree.from_dict(spec), IDENTITY, config)
     params = jax.eval_shape(other.init, jax.random.key(0), INPUTS)
-    params = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), params)
     with pytest.raises(ValueError, match=message):
-        transfer_params(other, params, NETWORK, PARAMS)
+        jax.eval_shape(lambda new, old: transfer_params(other, new, NETWORK, old), params, PARAMS)
 
 
 def test_unknown_tasks():
