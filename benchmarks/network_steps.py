@@ -1,15 +1,20 @@
 """Training steps of the compiled network against the number of tasks, and against peers.
 
 `python -m benchmarks.network_steps [--out FILE]`. A step is forward pass, loss, backward pass and
-AdamW; trunk of three layers of 256 units, 256 features, 256 items in a batch, five labels a task,
-tasks on three levels (one task: the top of the same trunk), float32, no dropout. The first table is
-ours alone: lowering, compilation and run apart, as a plain network (heads that read the trunk) and
-as the default one (heads that read the features and their parents' logits too). The second is the
-plain network beside peers that compute the same function from the same start on the same batches:
-PyTorch eager and `torch.compile`d with a `Linear` for each head, PyTorch eager with stacked heads,
-and snorkel-metal's MTEndModel. Contenders take turns, a few steps each, so that a busy machine is
-busy for all; ratios are taken within a round. Medians and quartiles. `--cores 1` pins all of them
-to one core, where CPU time is fair even beside other programs (on several, waiting threads spin).
+AdamW; trunk of three layers of 256 units, 256 items in a batch, five labels a task, tasks on three
+levels (one task: the top of the same trunk), float32, no dropout.
+
+The first table is ours alone, lowering, compilation and run apart: "plain" (256 features, heads
+read the trunk), "default" (they read the features and their parents' logits too) and "text" (the
+default network on the default encoder: 96 n-grams an item, 8,192 embeddings of width 64).
+
+The second is the plain network beside peers that compute the same function from the same start on
+the same batches: PyTorch eager and `torch.compile`d with a `Linear` for each head, PyTorch eager
+with stacked heads, and snorkel-metal's MTEndModel.
+
+Contenders take turns, a few steps each, so that a busy machine is busy for all; ratios are taken
+within a round. Medians and quartiles. `--cores 1` pins all of them to one core, where CPU time is
+fair even beside other programs (on several, waiting threads spin).
 """
 
 from __future__ import annotations
@@ -31,10 +36,12 @@ from benchmarks import network_peers
 from benchmarks.network_peers import Problem, Steps
 from benchmarks.peers import PeerMissing
 from metal_jax.network import (
+    BagOfFeatures,
     Encoder,
     Network,
     NetworkConfig,
     build,
+    embedding_bag,
     soft_label_loss,
     task_params,
 )
@@ -45,6 +52,12 @@ LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-4
 PLAIN = NetworkConfig((WIDTH,), LAYERS, 0.0, pass_parent="none", wide=False)
 DEFAULT = NetworkConfig((WIDTH,), LAYERS, 0.0)
 IDENTITY = Encoder(lambda key, inputs: {}, lambda params, inputs, key: inputs)
+VOCABULARY, NGRAMS = 2**13, 96
+NETWORKS = {
+    "plain": (IDENTITY, PLAIN),
+    "default": (IDENTITY, DEFAULT),
+    "text": (embedding_bag(VOCABULARY), DEFAULT),
+}
 
 
 def tree_of(num_tasks: int) -> TaskTree:
@@ -63,10 +76,19 @@ def tree_of(num_tasks: int) -> TaskTree:
 
 
 class Batches(NamedTuple):
-    """float32[batches, b, f] features and float32[batches, b, N] soft labels of nodes."""
+    """float32[batches, b, f] features or a bag, and float32[batches, b, N] soft labels of nodes."""
 
-    features: np.ndarray
+    features: Any
     node_probs: np.ndarray
+
+
+def text_batches(tree: TaskTree) -> Batches:
+    """Random bags of n-grams."""
+    rng = np.random.default_rng(1)
+    shape = (NUM_BATCHES, BATCH, NGRAMS)
+    weights = rng.random(shape).astype(np.float32) / NGRAMS
+    bag = BagOfFeatures(rng.integers(0, VOCABULARY, shape).astype(np.int32), weights)
+    return batches_for(tree)._replace(features=bag)
 
 
 def batches_for(tree: TaskTree) -> Batches:
@@ -93,7 +115,7 @@ def ours(network: Network, batches: Batches) -> Compiled:
     """The step of a network, compiled."""
     optimiser = optax.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY)
 
-    def step(params: Any, state: Any, x: jax.Array, node_probs: jax.Array):
+    def step(params: Any, state: Any, x: Any, node_probs: jax.Array):
         def loss(params: Any) -> jax.Array:
             return jnp.mean(soft_label_loss(network.apply(params, x), node_probs))
 
@@ -101,7 +123,7 @@ def ours(network: Network, batches: Batches) -> Compiled:
         updates, state = optimiser.update(grads, state, params)
         return optax.apply_updates(params, updates), state, value
 
-    data = [tuple(map(jnp.asarray, batch)) for batch in zip(*batches, strict=True)]
+    data = [jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), batches) for i in range(NUM_BATCHES)]
     params = jax.jit(network.init)(jax.random.key(0), data[0][0])
     state = optimiser.init(params)
     first = jax.tree.map(np.asarray, params)
@@ -179,11 +201,11 @@ def quartiles(values: np.ndarray, scale: float = 1.0) -> str:
 def scaling(sizes: list[int], rounds: int, steps: int) -> list[dict[str, Any]]:
     """Rows of the first table: ours at every size, in turns."""
     compiled: dict[str, Compiled] = {}
-    for kind, config in (("plain", PLAIN), ("default", DEFAULT)):
+    for kind, (encoder, config) in NETWORKS.items():
         for size in sizes:
             tree = tree_of(size)
-            network = build(tree, IDENTITY, config)
-            compiled[f"{kind} {size}"] = ours(network, batches_for(tree))
+            batches = text_batches(tree) if kind == "text" else batches_for(tree)
+            compiled[f"{kind} {size}"] = ours(build(tree, encoder, config), batches)
     result = race({name: one.steps for name, one in compiled.items()}, rounds, steps)
     print(
         "| network | tasks | wall, ms | CPU, ms | wall / fewest tasks | CPU / fewest tasks "
