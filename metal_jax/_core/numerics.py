@@ -13,14 +13,15 @@ def safe_log(x: jax.Array) -> jax.Array:
     return jnp.log(jnp.maximum(x, tiny))
 
 
-def masked_logsumexp(x: jax.Array, mask: ArrayLike) -> jax.Array:
-    """Log-sum-exp over the last axis where `mask` holds; -inf (gradient 0) for an empty row."""
+def masked_logsumexp(x: jax.Array, mask: ArrayLike, axis: int = -1) -> jax.Array:
+    """Log-sum-exp over an axis where `mask` holds; -inf (gradient 0) for an empty row."""
     x = jnp.where(mask, x, -jnp.inf)
-    peak = jnp.max(x, axis=-1, keepdims=True)
+    peak = jnp.max(x, axis=axis, keepdims=True)
     peak = jax.lax.stop_gradient(jnp.where(jnp.isfinite(peak), peak, 0))
-    total = jnp.sum(jnp.where(mask, jnp.exp(x - peak), 0), axis=-1)
+    total = jnp.sum(jnp.where(mask, jnp.exp(x - peak), 0), axis=axis)
     empty = total == 0
-    return jnp.where(empty, -jnp.inf, jnp.log(jnp.where(empty, 1, total)) + peak[..., 0])
+    log_total = jnp.log(jnp.where(empty, 1, total)) + jnp.squeeze(peak, axis)
+    return jnp.where(empty, -jnp.inf, log_total)
 
 
 def masked_softmax(x: jax.Array, mask: ArrayLike) -> jax.Array:

@@ -131,17 +131,18 @@ def path_sum(tree: TaskTree, node_values: ArrayLike) -> jax.Array:
     """
     node_values = jnp.asarray(node_values)
     check_last_axis("node_values", node_values, tree.num_nodes)
+    values = jnp.moveaxis(node_values, -1, 0)  # picking nodes then moves whole rows
     total: jax.Array | None = None
     by_level: list[jax.Array] = []
     first_above = 0
     for level in tree.levels:
         nodes = level.nodes[level.mask]
-        values = node_values[..., nodes]
+        own = values[nodes[0] : nodes[-1] + 1]
         if total is not None:
-            values = values + total[..., tree.node_parent[nodes] - first_above]
-        by_level.append(values)
-        first_above, total = int(nodes[0]), values
-    return jnp.concatenate(by_level, axis=-1)
+            own = own + total[tree.node_parent[nodes] - first_above]
+        by_level.append(own)
+        first_above, total = int(nodes[0]), own
+    return jnp.moveaxis(jnp.concatenate(by_level), 0, -1)
 
 
 def task_sum(tree: TaskTree, node_values: ArrayLike) -> jax.Array:
@@ -207,13 +208,16 @@ def log_normalise_tasks(tree: TaskTree, logits: ArrayLike) -> jax.Array:
     """
     logits = at_least_float32(jnp.asarray(logits))
     check_last_axis("logits", logits, tree.num_nodes)
+    values = jnp.moveaxis(logits, -1, 0)  # picking nodes then moves whole rows
     by_level = []
     for level in tree.levels:
-        values = logits[..., level.nodes[level.mask]]
-        total = masked_logsumexp(values[..., _positions(level)], level.mask)
-        row = np.repeat(np.arange(len(level.tasks)), level.mask.sum(-1))
-        by_level.append(values - total[..., row])
-    return jnp.concatenate(by_level, axis=-1)
+        nodes = level.nodes[level.mask]
+        own = values[nodes[0] : nodes[-1] + 1]
+        mask = level.mask.reshape(*level.mask.shape, *[1] * (logits.ndim - 1))
+        total = masked_logsumexp(own[_positions(level)], mask, axis=1)
+        row = np.repeat(np.arange(len(level.tasks), dtype=np.int32), level.mask.sum(-1))
+        by_level.append(own - total[row])
+    return jnp.moveaxis(jnp.concatenate(by_level), 0, -1)
 
 
 def log_normalise_roots(tree: TaskTree, leaf_values: ArrayLike) -> jax.Array:
