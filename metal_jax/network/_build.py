@@ -5,8 +5,8 @@ hidden layer l, and each also its parent task's logits (Ratner et al., "Snorkel 
 section 3.2, figure 3). Beside the trunk every head reads the encoder's features too, a linear path
 that learns the plain cases at once (Cheng et al., "Wide & Deep Learning", DLRS 2016). All of this
 is the default of `NetworkConfig`. The heads of a level are one array, padded to the widest and
-masked, and one matrix product, so that a step with a hundred tasks costs about two with one task
-(`benchmarks/network_steps.py`).
+masked, and one matrix product, so that a training step with a hundred tasks costs about as much as
+two steps with one (`benchmarks/network_steps.py`).
 
 Each task has a softmax of its own over the labels *given that the task is active*, hence
 
