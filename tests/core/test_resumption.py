@@ -46,6 +46,7 @@ def test_a_killed_training_ends_where_it_would_have(tmp_path, num_kills, num_ste
     expected = run(None, None, num_steps, streamed)
     kills = [train_until_killed(folder, log, num_steps, streamed) for _ in range(num_kills)]
     assert kills[0]
+    assert sum(kills) > num_kills / 2
     result = run(folder, log, num_steps, streamed)
     assert_same_result(result, expected)
     assert_same_result(run(folder, log, num_steps, streamed), expected)  # nothing is left to do
