@@ -1,6 +1,5 @@
 """Losses against loops over items, tasks and labels; masks, balances, what is left untrained."""
 
-import dataclasses
 import functools
 
 import jax
@@ -10,7 +9,6 @@ import optax
 import pytest
 from jax.test_util import check_grads
 
-from metal_jax._core.sharding import replica_mesh
 from metal_jax.network import (
     ConsistencyConfig,
     Encoder,
@@ -234,13 +232,12 @@ def test_task_gradient_norms():
 
 VARIANTS = {
     "default": LossConfig(),
-    "robust": LossConfig(robust_exponent=0.7),
-    "threshold": LossConfig(confidence_threshold=0.6),
-    "smoothing": LossConfig(smoothing=1.0),
-    "weights": LossConfig(
+    "robust": LossConfig(
+        robust_exponent=0.7,
         task_weights=tuple(1.0 + i for i in range(TREE.num_tasks)),
         class_weights=tuple(WEIGHTS.tolist()),
     ),
+    "trusted": LossConfig(confidence_threshold=0.6, smoothing=1.0),
     "uncertainty": LossConfig(task_balance="uncertainty"),
     "gradient_norm": LossConfig(task_balance="gradient_norm"),
     "consistency": LossConfig(
@@ -347,17 +344,15 @@ def test_default_is_the_plain_formula_to_the_bit():
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-@pytest.mark.parametrize("name", ["default", "smoothing", "uncertainty", "gradient_norm"])
-def test_order_of_items_makes_no_difference(name):
-    config = VARIANTS[name]
-    order = np.random.default_rng(2).permutation(NUM_ITEMS)
+def test_order_of_items_makes_no_difference():
+    config = VARIANTS["trusted"]
     weights = RNG.random(NUM_ITEMS)
-    batches = [
-        batch_of(Examples(INPUTS[rows], LEAF_PROBS[rows], weights[rows]), config)
-        for rows in (np.arange(NUM_ITEMS), order)
-    ]
     _, score = objective(NETWORK, config)
-    scores = [score(start(config), batch) for batch in batches]
+    params = start(config)
+    scores = [
+        score(params, batch_of(Examples(INPUTS[rows], LEAF_PROBS[rows], weights[rows]), config))
+        for rows in (np.arange(NUM_ITEMS), np.random.default_rng(2).permutation(NUM_ITEMS))
+    ]
     np.testing.assert_allclose(*scores, rtol=1e-5)
 
 
@@ -405,25 +400,30 @@ def test_what_counts_as_unlabelled():
 SMALL_TREE = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
 SMALL = build(SMALL_TREE, IDENTITY, NetworkConfig((4,), dropout=0.2))
 SMALL_EXAMPLES = Examples(INPUTS, RNG.dirichlet(np.ones(3), NUM_ITEMS))
-FIT = FitConfig(training=TrainingConfig(4, 20, 10, 0))
 
 
-def test_learned_weights_and_steps_are_kept_with_the_parameters():
+def test_state_is_kept_and_a_task_without_labels_is_named_and_left_alone():
     consistency = ConsistencyConfig(threshold=0.0, ramp_up_steps=5)
-    loss = LossConfig(task_balance="uncertainty", consistency=consistency)
-    config = dataclasses.replace(FIT, loss=loss)
-    keys = jax.random.split(jax.random.key(0), 3)
-    examples = SMALL_EXAMPLES._replace(weights=np.repeat([1.0, 0.0], [6, 2]))
+    config = FitConfig(
+        OptimiserConfig(weight_decay=0.0),
+        LossConfig(task_balance="uncertainty", consistency=consistency),
+        training=TrainingConfig(4, 20, 10, 0),
+    )
+    keys = jax.random.split(jax.random.key(0), 2)
+    examples = SMALL_EXAMPLES._replace(
+        weights=np.repeat([1.0, 0.0], [6, 2]), task_mask=np.array([[True, False]] * NUM_ITEMS)
+    )
     result = fit(SMALL, examples, SMALL_EXAMPLES, config, key=keys)
+    assert result.unsupervised_tasks == ("b",)
     assert result.params["loss"]["step"].tolist() == result.best_step.tolist()
     learned = learned_task_weights(result.params)
-    assert learned.shape == (3, 2)
-    assert np.abs(learned - 1).min() > 1e-3
+    assert np.abs(learned[:, 0] - 1).min() > 1e-3
+    np.testing.assert_array_equal(learned[:, 1], 1)
     assert learned_task_weights({"tower": {}}) is None
-    spread = fit(SMALL, examples, SMALL_EXAMPLES, config, key=keys, mesh=replica_mesh(2))
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4), spread.params, result.params
-    )
+    init = jax.vmap(lambda key: SMALL.init(jax.random.split(key)[0], INPUTS[:1]))
+    first, found = jax.jit(init)(keys)["tower"], result.params["tower"]
+    np.testing.assert_array_equal(found["heads_1"]["kernel"], first["heads_1"]["kernel"])
+    assert np.abs(found["heads_0"]["kernel"] - first["heads_0"]["kernel"]).max() > 1e-3
 
 
 def test_weight_decay_spares_the_task_weights():
@@ -438,19 +438,6 @@ def test_weight_decay_spares_the_task_weights():
     np.testing.assert_allclose(updates["tower"], -0.1)
     np.testing.assert_array_equal(updates["loss"]["log_variances"], 0)
     assert updates["loss"]["step"] == 1
-
-
-def test_a_task_without_labels_is_named_and_left_alone():
-    config = dataclasses.replace(FIT, optimiser=OptimiserConfig(weight_decay=0.0))
-    key = jax.random.key(0)
-    mask = np.array([[True, False]] * NUM_ITEMS)
-    examples = SMALL_EXAMPLES._replace(task_mask=mask)
-    result = fit(SMALL, examples, SMALL_EXAMPLES, config, key=key)
-    assert result.unsupervised_tasks == ("b",)
-    first = jax.jit(SMALL.init)(jax.random.split(key)[0], INPUTS[:1])["tower"]
-    found = result.params["tower"]
-    np.testing.assert_array_equal(found["heads_1"]["kernel"], first["heads_1"]["kernel"])
-    assert np.abs(found["heads_0"]["kernel"] - first["heads_0"]["kernel"]).max() > 1e-3
 
 
 def with_row(row, values):
