@@ -58,8 +58,8 @@ from metal_jax.network import (
     slice_aware,
     soft_label_loss,
 )
-from metal_jax.network._examples import Batch
-from metal_jax.network._objective import initial_params, objective
+from metal_jax.network._training.examples import Batch
+from metal_jax.network._training.objective import initial_params, objective
 from metal_jax.task_tree import TaskTree, node_logsumexp, node_sum
 
 TREE = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})

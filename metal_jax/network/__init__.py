@@ -4,30 +4,19 @@ from metal_jax._core.optimiser import OptimiserConfig
 from metal_jax._core.training_config import TrainingConfig
 from metal_jax._core.training_logs import LogConfig
 from metal_jax.checkpoint import CheckpointConfig
-from metal_jax.network._build import (
+from metal_jax.network._compiler.build import (
     Network,
     build,
     leaf_log_probs,
     node_log_probs,
 )
-from metal_jax.network._cnn import cnn
-from metal_jax.network._config import NetworkConfig, TaskConfig
-from metal_jax.network._draw import draw
-from metal_jax.network._embedding_bag import embedding_bag
-from metal_jax.network._encoders import Encoder, from_module
-from metal_jax.network._error_buckets import ErrorBucket, error_buckets, format_error_buckets
-from metal_jax.network._evaluate import (
-    Evaluation,
-    PathScores,
-    TaskScores,
-    evaluate,
-    evaluate_predictions,
-    evaluate_slices,
-)
-from metal_jax.network._evaluation_record import evaluation_record
-from metal_jax.network._examples import Examples
-from metal_jax.network._fit import FitConfig, FitResult, fit
-from metal_jax.network._input_maps import (
+from metal_jax.network._compiler.config import NetworkConfig, TaskConfig
+from metal_jax.network._compiler.draw import draw
+from metal_jax.network._compiler.task_params import task_params, transfer_params, with_task_params
+from metal_jax.network._encoders.cnn import cnn
+from metal_jax.network._encoders.embedding_bag import embedding_bag
+from metal_jax.network._encoders.encoder import Encoder, from_module
+from metal_jax.network._encoders.input_maps import (
     BagInputs,
     EmbeddingInputs,
     FeatureInputs,
@@ -35,40 +24,16 @@ from metal_jax.network._input_maps import (
     TokenInputs,
     fit_inputs,
 )
-from metal_jax.network._loss_config import ConsistencyConfig, LossConfig
-from metal_jax.network._losses import consistency_loss, soft_label_loss, task_losses
-from metal_jax.network._lstm_encoder import lstm_encoder
-from metal_jax.network._model_files import Model, Predictions, load_model, predict, save_model
-from metal_jax.network._ngrams import (
+from metal_jax.network._encoders.lstm import lstm_encoder
+from metal_jax.network._encoders.ngrams import (
     BagOfFeatures,
     Vocabulary,
     fit_vocabulary,
     hashed_ngrams,
     select_features,
 )
-from metal_jax.network._search_space import Choice, LogUniform, SearchSpace, Uniform
-from metal_jax.network._sentence_embeddings import sentence_embeddings
-from metal_jax.network._slice_experts import slice_aware, slice_task, with_membership
-from metal_jax.network._targets import (
-    conditional_balance,
-    conditional_probs,
-    confident_tasks,
-    smooth_labels,
-)
-from metal_jax.network._task_balance import (
-    gradient_norm_loss,
-    learned_task_weights,
-    task_gradient_norms,
-    uncertainty_weighted_loss,
-)
-from metal_jax.network._task_params import task_params, transfer_params, with_task_params
-from metal_jax.network._temperature import (
-    calibrate,
-    fit_temperatures,
-    scale_temperatures,
-    with_temperatures,
-)
-from metal_jax.network._tokeniser import (
+from metal_jax.network._encoders.sentence_embeddings import sentence_embeddings
+from metal_jax.network._encoders.tokeniser import (
     TokenisedTexts,
     Tokeniser,
     Tokens,
@@ -76,15 +41,54 @@ from metal_jax.network._tokeniser import (
     split_tokens,
     tokenise,
 )
-from metal_jax.network._tune import TuneConfig, TuneResult, tune
-from metal_jax.network._tune_plot import plot_tuning
-from metal_jax.network._vector_encoders import (
+from metal_jax.network._encoders.vectors import (
     Standardisation,
     fit_standardisation,
     mlp,
     precomputed,
     standardise,
 )
+from metal_jax.network._evaluation.error_buckets import (
+    ErrorBucket,
+    error_buckets,
+    format_error_buckets,
+)
+from metal_jax.network._evaluation.evaluate import (
+    Evaluation,
+    PathScores,
+    TaskScores,
+    evaluate,
+    evaluate_predictions,
+    evaluate_slices,
+)
+from metal_jax.network._evaluation.record import evaluation_record
+from metal_jax.network._evaluation.slice_experts import slice_aware, slice_task, with_membership
+from metal_jax.network._evaluation.temperature import (
+    calibrate,
+    fit_temperatures,
+    scale_temperatures,
+    with_temperatures,
+)
+from metal_jax.network._model_files import Model, Predictions, load_model, predict, save_model
+from metal_jax.network._training.examples import Examples
+from metal_jax.network._training.fit import FitConfig, FitResult, fit
+from metal_jax.network._training.loss_config import ConsistencyConfig, LossConfig
+from metal_jax.network._training.losses import consistency_loss, soft_label_loss, task_losses
+from metal_jax.network._training.targets import (
+    conditional_balance,
+    conditional_probs,
+    confident_tasks,
+    smooth_labels,
+)
+from metal_jax.network._training.task_balance import (
+    gradient_norm_loss,
+    learned_task_weights,
+    task_gradient_norms,
+    uncertainty_weighted_loss,
+)
+from metal_jax.network._tuning.plot import plot_tuning
+from metal_jax.network._tuning.search_space import Choice, LogUniform, SearchSpace, Uniform
+from metal_jax.network._tuning.tune import TuneConfig, TuneResult, tune
 
 __all__ = [
     "BagInputs",

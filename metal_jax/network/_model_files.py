@@ -20,10 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from metal_jax import checkpoint
-from metal_jax.network._build import Network, build
-from metal_jax.network._config import NetworkConfig, TaskConfig
-from metal_jax.network._input_maps import InputMap, inputs_from_json, inputs_to_json
-from metal_jax.network._task_balance import STATE
+from metal_jax.network._compiler.build import Network, build
+from metal_jax.network._compiler.config import NetworkConfig, TaskConfig
+from metal_jax.network._encoders.input_maps import InputMap, inputs_from_json, inputs_to_json
+from metal_jax.network._training.task_balance import STATE
 from metal_jax.task_tree import TaskTree, log_normalise_tasks, path_sum
 
 _FORMAT = "metal_jax.network"

@@ -17,7 +17,7 @@ from metal_jax.network import (
     sentence_embeddings,
     standardise,
 )
-from metal_jax.network._sentence_embeddings import _model
+from metal_jax.network._encoders.sentence_embeddings import _model
 
 RANDOM = np.random.default_rng(0)
 

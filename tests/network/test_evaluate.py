@@ -32,7 +32,7 @@ from metal_jax.network import (
     with_membership,
     with_temperatures,
 )
-from metal_jax.network._gold import gold_by_root
+from metal_jax.network._evaluation.gold import gold_by_root
 from metal_jax.task_tree import TaskTree, log_normalise_tasks, node_sum, path_sum
 
 TREE = TaskTree.from_dict(

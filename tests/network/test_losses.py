@@ -31,8 +31,8 @@ from metal_jax.network import (
     task_losses,
     uncertainty_weighted_loss,
 )
-from metal_jax.network._examples import check_examples
-from metal_jax.network._objective import initial_params, loss_optimiser, objective
+from metal_jax.network._training.examples import check_examples
+from metal_jax.network._training.objective import initial_params, loss_optimiser, objective
 from metal_jax.task_tree import TaskTree, log_normalise_tasks, node_sum
 
 TREE = TaskTree.from_dict(

@@ -28,10 +28,10 @@ from metal_jax.network import (
     soft_label_loss,
     tune,
 )
-from metal_jax.network._brackets import halving_rungs, hyperband_brackets, select
-from metal_jax.network._objective import loss_optimiser
-from metal_jax.network._search_space import draw_settings
-from metal_jax.network._trials import Replica, Trial
+from metal_jax.network._training.objective import loss_optimiser
+from metal_jax.network._tuning.brackets import halving_rungs, hyperband_brackets, select
+from metal_jax.network._tuning.search_space import draw_settings
+from metal_jax.network._tuning.trials import Replica, Trial
 from metal_jax.task_tree import TaskTree, node_sum
 
 TREE = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})

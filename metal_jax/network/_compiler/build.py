@@ -28,12 +28,12 @@ import jax
 from jax.typing import ArrayLike
 
 from metal_jax._core.checks import check_rank
-from metal_jax.network._config import NetworkConfig
-from metal_jax.network._encoders import Encoder
-from metal_jax.network._keys import name_key
-from metal_jax.network._plan import compile_plan
-from metal_jax.network._tower import apply_tower, drop
-from metal_jax.network._tower_params import init_tower
+from metal_jax.network._compiler.config import NetworkConfig
+from metal_jax.network._compiler.keys import name_key
+from metal_jax.network._compiler.plan import compile_plan
+from metal_jax.network._compiler.tower import apply_tower, drop
+from metal_jax.network._compiler.tower_params import init_tower
+from metal_jax.network._encoders.encoder import Encoder
 from metal_jax.task_tree import TaskTree, path_sum
 
 

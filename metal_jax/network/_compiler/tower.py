@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax.network._keys import name_key
-from metal_jax.network._plan import LevelPlan, Plan, Reading
+from metal_jax.network._compiler.keys import name_key
+from metal_jax.network._compiler.plan import LevelPlan, Plan, Reading
 from metal_jax.task_tree import Level
 
 

@@ -16,19 +16,19 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 
 from metal_jax._core.checks import check_rank
-from metal_jax.network._brackets import Rung, halving_rungs, hyperband_brackets, select
-from metal_jax.network._build import Network
-from metal_jax.network._examples import Examples
-from metal_jax.network._fit import FitConfig
-from metal_jax.network._programs import Program, make_trials
-from metal_jax.network._search_space import (
+from metal_jax.network._compiler.build import Network
+from metal_jax.network._training.examples import Examples
+from metal_jax.network._training.fit import FitConfig
+from metal_jax.network._tuning.brackets import Rung, halving_rungs, hyperband_brackets, select
+from metal_jax.network._tuning.programs import Program, make_trials
+from metal_jax.network._tuning.search_space import (
     SearchSpace,
     build_with,
     check_space,
     draw_settings,
     fit_config_with,
 )
-from metal_jax.network._trials import Trial
+from metal_jax.network._tuning.trials import Trial
 
 Method = Literal["random", "halving", "hyperband"]
 

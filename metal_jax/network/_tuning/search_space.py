@@ -20,9 +20,9 @@ import jax
 import numpy as np
 
 from metal_jax._core.optimiser import TRACED_SETTINGS
-from metal_jax.network._build import Network, build
-from metal_jax.network._config import NetworkConfig
-from metal_jax.network._fit import FitConfig
+from metal_jax.network._compiler.build import Network, build
+from metal_jax.network._compiler.config import NetworkConfig
+from metal_jax.network._training.fit import FitConfig
 from metal_jax.task_tree import TaskTree
 
 OPTIMISER = "optimiser."

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metal_jax.network._build import Network
-from metal_jax.network._plan import compile_plan
+from metal_jax.network._compiler.build import Network
+from metal_jax.network._compiler.plan import compile_plan
 
 
 def task_params(network: Network, params: Any, task: str) -> dict[str, Any]:

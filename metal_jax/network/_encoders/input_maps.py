@@ -15,18 +15,18 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax.network._embedding_bag import embedding_bag
-from metal_jax.network._encoders import Encoder
-from metal_jax.network._lstm_encoder import lstm_encoder
-from metal_jax.network._ngrams import (
+from metal_jax.network._encoders.embedding_bag import embedding_bag
+from metal_jax.network._encoders.encoder import Encoder
+from metal_jax.network._encoders.lstm import lstm_encoder
+from metal_jax.network._encoders.ngrams import (
     BagOfFeatures,
     Vocabulary,
     fit_vocabulary,
     hashed_ngrams,
     select_features,
 )
-from metal_jax.network._tokeniser import Tokeniser, Tokens, fit_tokeniser, tokenise
-from metal_jax.network._vector_encoders import (
+from metal_jax.network._encoders.tokeniser import Tokeniser, Tokens, fit_tokeniser, tokenise
+from metal_jax.network._encoders.vectors import (
     Standardisation,
     fit_standardisation,
     mlp,

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from metal_jax.labeling import validate
-from metal_jax.network._gold import gold_by_root
+from metal_jax.network._evaluation.gold import gold_by_root
 from metal_jax.task_tree import TaskTree
 
 

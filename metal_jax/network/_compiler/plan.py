@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metal_jax.network._config import NetworkConfig
+from metal_jax.network._compiler.config import NetworkConfig
 from metal_jax.task_tree import Level, TaskTree
 
 

@@ -16,13 +16,13 @@ import numpy as np
 
 from metal_jax._core.optimiser import TRACED_SETTINGS, make_optimiser, make_traced_optimiser
 from metal_jax._core.training_run import PausedReplicas, TrainingRun
-from metal_jax.network._build import Network
-from metal_jax.network._config import NetworkConfig
-from metal_jax.network._examples import Batch, Examples, check_examples
-from metal_jax.network._fit import FitConfig, training_functions
-from metal_jax.network._loss_config import LossConfig
-from metal_jax.network._objective import loss_optimiser
-from metal_jax.network._search_space import (
+from metal_jax.network._compiler.build import Network
+from metal_jax.network._compiler.config import NetworkConfig
+from metal_jax.network._training.examples import Batch, Examples, check_examples
+from metal_jax.network._training.fit import FitConfig, training_functions
+from metal_jax.network._training.loss_config import LossConfig
+from metal_jax.network._training.objective import loss_optimiser
+from metal_jax.network._tuning.search_space import (
     DROPOUT,
     OPTIMISER,
     TASK_WEIGHTS,
@@ -32,7 +32,7 @@ from metal_jax.network._search_space import (
     is_traced,
     network_config_with,
 )
-from metal_jax.network._trials import Replica, Trial
+from metal_jax.network._tuning.trials import Replica, Trial
 from metal_jax.task_tree import TaskTree
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from metal_jax.network._evaluate import Evaluation, PathScores
+from metal_jax.network._evaluation.evaluate import Evaluation, PathScores
 from metal_jax.task_tree import TaskTree
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from metal_jax._core.checks import check_shape
-from metal_jax.network._loss_config import LossConfig
-from metal_jax.network._targets import conditional_balance, confident_tasks, smooth_labels
+from metal_jax.network._training.loss_config import LossConfig
+from metal_jax.network._training.targets import conditional_balance, confident_tasks, smooth_labels
 from metal_jax.task_tree import TaskTree, node_sum, task_sum
 
 _MASS_TOLERANCE = 1e-3

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax.network._build import Network
-from metal_jax.network._gold import gold_by_root, task_labels
+from metal_jax.network._compiler.build import Network
+from metal_jax.network._evaluation.gold import gold_by_root, task_labels
 from metal_jax.task_tree import TaskTree, log_normalise_tasks, task_sum
 
 _COLDEST, _HOTTEST = 1 / 20, 20.0

@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metal_jax.network._keys import name_key, name_keys
-from metal_jax.network._plan import Plan
+from metal_jax.network._compiler.keys import name_key, name_keys
+from metal_jax.network._compiler.plan import Plan
 from metal_jax.task_tree import TaskTree
 
 _draw = jax.nn.initializers.lecun_normal()

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from metal_jax.network._trials import Trial
+from metal_jax.network._tuning.trials import Trial
 
 
 class Rung(NamedTuple):

@@ -12,12 +12,12 @@ import numpy as np
 import optax
 
 from metal_jax._core.checks import check_last_axis
-from metal_jax.network._build import Network
-from metal_jax.network._examples import Batch
-from metal_jax.network._loss_config import LossConfig
-from metal_jax.network._losses import consistency_loss, soft_label_loss, task_losses
-from metal_jax.network._plan import compile_plan
-from metal_jax.network._task_balance import (
+from metal_jax.network._compiler.build import Network
+from metal_jax.network._compiler.plan import compile_plan
+from metal_jax.network._training.examples import Batch
+from metal_jax.network._training.loss_config import LossConfig
+from metal_jax.network._training.losses import consistency_loss, soft_label_loss, task_losses
+from metal_jax.network._training.task_balance import (
     STATE,
     gradient_norm_loss,
     gradient_norm_weights,

@@ -23,8 +23,8 @@ from metal_jax._core.checks import check_rank, check_shape
 from metal_jax._core.numerics import masked_softmax
 from metal_jax._core.recurrent import LstmWeights, bidirectional_lstm, forget_gate_open
 from metal_jax.network._dense import Dense
-from metal_jax.network._encoders import Encoder, from_module, shared_encoder
-from metal_jax.network._tokeniser import Tokens
+from metal_jax.network._encoders.encoder import Encoder, from_module, shared_encoder
+from metal_jax.network._encoders.tokeniser import Tokens
 
 # Entries of about the size that the gates' inputs want after a projection of unit gain.
 _EMBEDDINGS = nn.initializers.normal(0.5)

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from metal_jax.network._build import Network
-from metal_jax.network._plan import Plan, compile_plan
-from metal_jax.network._task_params import task_params
+from metal_jax.network._compiler.build import Network
+from metal_jax.network._compiler.plan import Plan, compile_plan
+from metal_jax.network._compiler.task_params import task_params
 
 
 class _Row(NamedTuple):

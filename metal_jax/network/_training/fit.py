@@ -21,10 +21,10 @@ from metal_jax._core.training_logs import LogConfig
 from metal_jax._core.training_state import Init, Score
 from metal_jax._core.training_steps import Loss
 from metal_jax.checkpoint import CheckpointConfig, TrainingCheckpoints
-from metal_jax.network._build import Network
-from metal_jax.network._examples import Batch, Examples, check_examples
-from metal_jax.network._loss_config import LossConfig
-from metal_jax.network._objective import initial_params, loss_optimiser, objective
+from metal_jax.network._compiler.build import Network
+from metal_jax.network._training.examples import Batch, Examples, check_examples
+from metal_jax.network._training.loss_config import LossConfig
+from metal_jax.network._training.objective import initial_params, loss_optimiser, objective
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from metal_jax.network._tune import TuneResult
+from metal_jax.network._tuning.tune import TuneResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

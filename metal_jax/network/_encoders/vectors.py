@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from metal_jax._core.checks import check_last_axis, check_rank
 from metal_jax.network._dense import Dense
-from metal_jax.network._encoders import Encoder, shared_encoder
+from metal_jax.network._encoders.encoder import Encoder, shared_encoder
 
 
 class Standardisation(NamedTuple):

@@ -30,10 +30,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax.network._build import Network, build
-from metal_jax.network._config import NetworkConfig
-from metal_jax.network._encoders import Encoder
-from metal_jax.network._keys import name_key
+from metal_jax.network._compiler.build import Network, build
+from metal_jax.network._compiler.config import NetworkConfig
+from metal_jax.network._compiler.keys import name_key
+from metal_jax.network._encoders.encoder import Encoder
 from metal_jax.task_tree import Task, TaskTree
 
 _LABELS = ("out", "in")

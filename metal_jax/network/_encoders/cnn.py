@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metal_jax.network._encoders import Encoder, shared_encoder
+from metal_jax.network._encoders.encoder import Encoder, shared_encoder
 
 
 class _Cnn(nn.Module):

@@ -18,9 +18,9 @@ from jax.typing import ArrayLike
 from metal_jax import metrics
 from metal_jax._core.checks import check_shape
 from metal_jax._core.precision import at_least_float32
-from metal_jax.network._build import Network
-from metal_jax.network._gold import best_leaves, gold_by_root, node_paths, task_labels
-from metal_jax.network._temperature import scale_temperatures
+from metal_jax.network._compiler.build import Network
+from metal_jax.network._evaluation.gold import best_leaves, gold_by_root, node_paths, task_labels
+from metal_jax.network._evaluation.temperature import scale_temperatures
 from metal_jax.task_tree import Level, TaskTree, path_sum
 
 

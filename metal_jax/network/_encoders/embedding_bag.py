@@ -9,8 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metal_jax.network._encoders import Encoder, shared_encoder
-from metal_jax.network._ngrams import BagOfFeatures
+from metal_jax.network._encoders.encoder import Encoder, shared_encoder
+from metal_jax.network._encoders.ngrams import BagOfFeatures
 
 
 class _EmbeddingBag(nn.Module):

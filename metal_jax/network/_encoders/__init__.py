@@ -1,0 +1,1 @@
+"""From raw inputs to one feature vector for each item."""

@@ -1,0 +1,1 @@
+"""How good a network is: per task, level, path and slice."""

@@ -1,0 +1,1 @@
+"""Losses on soft labels, and the training of a compiled network."""

@@ -1,0 +1,1 @@
+"""Many settings trained at once, the bad ones stopped."""
