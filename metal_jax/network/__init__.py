@@ -12,6 +12,7 @@ from metal_jax.network._compiler.build import (
 )
 from metal_jax.network._compiler.config import NetworkConfig, TaskConfig
 from metal_jax.network._compiler.draw import draw
+from metal_jax.network._compiler.slice_experts import slice_aware, slice_task, with_membership
 from metal_jax.network._compiler.task_params import task_params, transfer_params, with_task_params
 from metal_jax.network._encoders.cnn import cnn
 from metal_jax.network._encoders.embedding_bag import embedding_bag
@@ -62,7 +63,6 @@ from metal_jax.network._evaluation.evaluate import (
     evaluate_slices,
 )
 from metal_jax.network._evaluation.record import evaluation_record
-from metal_jax.network._evaluation.slice_experts import slice_aware, slice_task, with_membership
 from metal_jax.network._evaluation.temperature import (
     calibrate,
     fit_temperatures,

@@ -142,7 +142,7 @@ def test_parameters_that_do_not_fit(change, message):
         (
             {"a": {"x": None, "y": {"c": ["i", "j", "k"]}, "z": None}},
             NetworkConfig((8, 4)),
-            r"task 'c': kernel: got shape \(8, 3\), expected shape \(4, 3\)",
+            "task 'c': its head reads trunk layer 0 in the source, 1 here",
         ),
         (
             {"d": {"x": {"c": ["i", "j", "k"]}, "y": None}},

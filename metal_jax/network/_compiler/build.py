@@ -75,6 +75,7 @@ class Network(NamedTuple):
         encoder: the shared encoder.
         config: the settings.
         task_encoders: the encoders of single tasks, by name.
+        slices: names of the slices that have an expert; see `slice_aware`.
     """
 
     init: NetworkInit
@@ -83,6 +84,7 @@ class Network(NamedTuple):
     encoder: Encoder
     config: NetworkConfig
     task_encoders: tuple[tuple[str, Encoder], ...] = ()
+    slices: tuple[str, ...] = ()
 
 
 def build(

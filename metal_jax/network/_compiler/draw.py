@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import jax
 
 from metal_jax.network._compiler.build import Network
-from metal_jax.network._compiler.plan import Plan, compile_plan
-from metal_jax.network._compiler.task_params import task_params
+from metal_jax.network._compiler.plan import Plan
+from metal_jax.network._compiler.slice_experts import slice_task, tower_tree
+from metal_jax.network._compiler.task_params import network_plan, task_params
 
 
 class _Row(NamedTuple):
@@ -28,8 +29,9 @@ def draw(network: Network, inputs: Any) -> str:
         inputs: a batch of items, or `jax.ShapeDtypeStruct`s of one; only shapes are looked at.
 
     Returns:
-        A line for each encoder, trunk layer and head, with what it reads (widths in brackets), the
-        shape of its kernel and its number of parameters; what pads the stacked heads; the total.
+        A line for each encoder, slice's expert, trunk layer and head, with what it reads (widths in
+        brackets), the shape of its kernel and its number of parameters; what pads the stacked
+        heads; the total.
 
     Example:
         >>> from metal_jax.network import NetworkConfig, build, embedding_bag, hashed_ngrams
@@ -49,10 +51,17 @@ def draw(network: Network, inputs: Any) -> str:
     """
     tree = network.tree
     shapes = jax.eval_shape(network.init, jax.random.key(0), inputs)
-    plan = compile_plan(tree, network.config, tuple(name for name, _ in network.task_encoders))
+    plan = network_plan(network)
     num_features = shapes["tower"]["trunk_0"]["kernel"].shape[0]
     rows = [_Row("encoder", reads="inputs", parameters=_count(shapes["encoder"]))]
     reads, indent = f"encoder ({num_features})", ""
+    for name in network.slices:
+        task = slice_task(name)
+        params = jax.eval_shape(lambda p, task=task: task_params(network, p, task), shapes)
+        kernel = "{} x {}, {} x {}".format(*params["in"].shape, *params["out"].shape)
+        rows.append(_Row(f"├─ {task}", str(2), reads, kernel, _count(params)))
+    if network.slices:
+        reads += " and slices"
     for i, width in enumerate(plan.widths):
         layer = shapes["tower"][f"trunk_{i}"]
         kernel = "{} x {}".format(*layer["kernel"].shape)
@@ -78,7 +87,7 @@ def _head_rows(
     network: Network, plan: Plan, task: int, shapes: Any, indent: str, last: bool
 ) -> list[_Row]:
     """The line of a head, and that of its own encoder."""
-    tree, head = network.tree, plan.heads[task]
+    tree, head = tower_tree(network), plan.heads[task]
     name, labels = tree.tasks[task].name, len(tree.tasks[task].labels)
     params = jax.eval_shape(lambda p: task_params(network, p, name), shapes)
     encoder = params.pop("encoder", None)

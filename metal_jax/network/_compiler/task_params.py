@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from metal_jax.network._compiler.build import Network
-from metal_jax.network._compiler.plan import compile_plan
+from metal_jax.network._compiler.plan import Head, Plan, compile_plan
+from metal_jax.network._compiler.slice_experts import slice_task, tower_tree
 
 
 def task_params(network: Network, params: Any, task: str) -> dict[str, Any]:
@@ -30,7 +31,8 @@ def task_params(network: Network, params: Any, task: str) -> dict[str, Any]:
         order, and "bias" float[..., k]; "wide_kernel" float[..., f, k] from the encoder's features
         and "parent_kernel" float[..., v, k] from the parent's v labels, where the head reads these;
         "encoder" and "encoder_kernel" float[..., own features, k], where the task has an encoder of
-        its own.
+        its own. Of the task of a slice: "indicator" float[..., f], "bias" float[...], and its
+        expert's "in" float[..., f, h] and "out" float[..., h, f].
 
     Raises:
         ValueError: no such task.
@@ -45,12 +47,12 @@ def task_params(network: Network, params: Any, task: str) -> dict[str, Any]:
         >>> {name: x.shape for name, x in task_params(net, params, "b").items()}
         {'kernel': (64, 3), 'bias': (3,), 'wide_kernel': (4, 3), 'parent_kernel': (2, 3)}
     """
-    level, places = _places(network, task)
-    heads = params["tower"][level]
-    found: dict[str, Any] = {name: heads[name][place] for name, place in places.items()}
+    path, places = _places(network, task)
+    stacked = _at(params, path)
+    found: dict[str, Any] = {name: stacked[name][place] for name, place in places.items()}
     if task in dict(network.task_encoders):
         found["encoder"] = params["task_encoders"][task]
-        found["encoder_kernel"] = heads["encoder_kernels"][task]
+        found["encoder_kernel"] = stacked["encoder_kernels"][task]
     return found
 
 
@@ -70,13 +72,14 @@ def with_task_params(network: Network, params: Any, task: str, new: dict[str, An
         ValueError: no such task, or arrays of other names or shapes than the task has; names both.
     """
     _check_like(f"task {task!r}", new, task_params(network, params, task))
-    level, places = _places(network, task)
-    heads = dict(params["tower"][level])
-    changed = {**params, "tower": {**params["tower"], level: heads}}
+    path, places = _places(network, task)
+    stacked = dict(_at(params, path))
     for name, place in places.items():
-        heads[name] = heads[name].at[place].set(new[name])
+        stacked[name] = stacked[name].at[place].set(new[name])
     if "encoder" in new:
-        heads["encoder_kernels"] = {**heads["encoder_kernels"], task: new["encoder_kernel"]}
+        stacked["encoder_kernels"] = {**stacked["encoder_kernels"], task: new["encoder_kernel"]}
+    changed = _with(params, path, stacked)
+    if "encoder" in new:
         changed["task_encoders"] = {**params["task_encoders"], task: new["encoder"]}
     return changed
 
@@ -105,8 +108,8 @@ def transfer_params(
         The new parameters.
 
     Raises:
-        ValueError: a task's labels, its parent's, or a width differ (names the task), a task is
-            missing, or encoder or trunk differ in shape.
+        ValueError: a task's labels, its parent's, a width or the trunk layer that its head reads
+            differ (names the task), a task is missing, or encoder or trunk differ in shape.
 
     Example:
         >>> from metal_jax.network import Encoder, build
@@ -137,14 +140,37 @@ def transfer_params(
     return changed
 
 
-def _places(network: Network, task: str) -> tuple[str, dict[str, Any]]:
-    """Where a task's parameters are: the name of its level, and an index into each array there."""
-    tree = network.tree
-    index = tree.task_index(task)
-    plan = compile_plan(tree, network.config, tuple(name for name, _ in network.task_encoders))
-    head = plan.heads[index]
+def network_plan(network: Network) -> Plan:
+    """Where the heads of a network hang and what they read."""
+    own = tuple(name for name, _ in network.task_encoders)
+    return compile_plan(tower_tree(network), network.config, own)
+
+
+def _head(network: Network, task: str) -> Head:
+    return network_plan(network).heads[tower_tree(network).task_index(task)]
+
+
+def _is_slice(network: Network, task: str) -> bool:
+    return task in [slice_task(name) for name in network.slices]
+
+
+def _places(network: Network, task: str) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Where a task's parameters are: the path to its level, and an index into each array there."""
+    if _is_slice(network, task):
+        at = [slice_task(name) for name in network.slices].index(task)
+        everything = slice(None)
+        expert = (..., at, everything, everything)
+        places = {
+            "indicator": (..., everything, at),
+            "bias": (..., at),
+            "in": expert,
+            "out": expert,
+        }
+        return ("slices",), places
+    tree, plan = tower_tree(network), network_plan(network)
+    head = _head(network, task)
     level = plan.levels[head.level]
-    labels = slice(len(tree.tasks[index].labels))
+    labels = slice(len(tree.tasks[tree.task_index(task)].labels))
     places: dict[str, Any] = {
         "kernel": (..., head.row, slice(plan.widths[head.layer]), labels),
         "bias": (..., head.row, labels),
@@ -156,13 +182,37 @@ def _places(network: Network, task: str) -> tuple[str, dict[str, Any]]:
         row = int(np.searchsorted(level.child_rows, head.row))
         above = slice(len(tree.tasks[head.parent].labels))
         places["parent_kernel"] = (..., row, above, labels)
-    return f"heads_{head.level}", places
+    return ("tower", f"heads_{head.level}"), places
+
+
+def _at(params: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        params = params[name]
+    return params
+
+
+def _with(params: Any, path: Sequence[str], new: Any) -> Any:
+    """A copy of nested dicts with another one at a path."""
+    if not path:
+        return new
+    return {**params, path[0]: _with(params[path[0]], path[1:], new)}
 
 
 def _reordered(
     params: dict[str, Any], source: Network, target: Network, task: str
 ) -> dict[str, Any]:
     """A task's parameters with its labels, and its parent's, in the order of the target's tree."""
+    of_slice = [_is_slice(net, task) for net in (source, target)]
+    if all(of_slice):
+        return params  # the arrays of a slice have no axis of labels
+    if any(of_slice):
+        raise ValueError(f"task {task!r}: got a slice's in one network, expected it in both")
+    layers = [_head(net, task).layer for net in (source, target)]
+    if layers[0] != layers[1]:
+        raise ValueError(
+            f"task {task!r}: its head reads trunk layer {layers[0]} in the source, {layers[1]} "
+            "here; expected the same (see `NetworkConfig.num_layers`, `TaskConfig.layer`)"
+        )
     old, new = (net.tree.tasks[net.tree.task_index(task)] for net in (source, target))
     order = _order(f"task {task!r}: labels", old.labels, new.labels)
     moved = {name: x if name == "encoder" else x[..., order] for name, x in params.items()}

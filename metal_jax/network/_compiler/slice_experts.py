@@ -66,7 +66,8 @@ def slice_aware(
     Returns:
         The network of a forest: the roots of `tree`, then one for each slice. Its first s leaves
         are those of `tree`; `with_membership` extends soft labels. Parameters: those of `build`
-        and `"slices"`.
+        and `"slices": {"indicator": float[f, S], "bias": float[S], "in": float[S, f, h], "out":
+        float[S, h, f]}`; `task_params` takes out those of one slice by the name of its task.
 
     Raises:
         ValueError: no slices, two of one name, or no expert units.
@@ -132,7 +133,15 @@ def _slice_aware(
         membership = membership.reshape(len(logits), -1).astype(found.dtype)
         return jnp.concatenate([found, membership], axis=1)[:, order]
 
-    return Network(init, apply, forest, encoder, config)
+    return Network(init, apply, forest, encoder, config, slices=slices)
+
+
+def tower_tree(network: Network) -> TaskTree:
+    """The tasks that have a head: all but those of slices."""
+    if not network.slices:
+        return network.tree
+    sliced = {slice_task(name) for name in network.slices}
+    return TaskTree.from_tasks([task for task in network.tree.tasks if task.name not in sliced])
 
 
 def with_membership(leaf_probs: ArrayLike, membership: ArrayLike) -> np.ndarray:
