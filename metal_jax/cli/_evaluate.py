@@ -18,18 +18,20 @@ from metal_jax.cli._common import (
     quiet_progress,
 )
 from metal_jax.cli._items import ITEMS_HELP, Items, match_items
-from metal_jax.cli._predict import add_model_arguments, paths, predict_items
+from metal_jax.cli._predict import add_model_arguments, best_nodes, paths, predict_items
 
 if TYPE_CHECKING:
     from metal_jax import network
+    from metal_jax.task_tree import TaskTree
 
-_MOST_LFS_SHOWN = 15
+_MOST_BUCKETS_SHOWN = 15
 
 _EPILOG = f"""{ITEMS_HELP}
 {VOTES_HELP}
 
 A task's accuracy is over the items whose gold label says something of it; its label is the most
 probable one given that the task applies. The path's accuracy is that of the most probable path.
+With --votes: the votes that go with mistakes, those with most errors beyond their share first.
 
 Examples:
   metal-jax evaluate model test.jsonl --gold test.csv
@@ -48,7 +50,10 @@ def add_command(commands: Any) -> None:
     add_model_arguments(parser)
     add_gold_option(parser, "to compare with")
     parser.add_argument(
-        "--votes", type=Path, metavar="VOTES", help="votes on the items: errors by LF and coverage"
+        "--votes",
+        type=Path,
+        metavar="VOTES",
+        help="votes on the items: errors by vote",
     )
     parser.add_argument(
         "--split", default="train", help="split of a WRENCH folder (default: train)"
@@ -60,7 +65,7 @@ def add_command(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> int:
     if options.gold is None:
         raise ValueError("--gold: say what to compare with")
-    from metal_jax import labeling
+    from metal_jax import labeling, network
 
     with quiet_progress(options) as say:
         model, items, predictions = predict_items(options, say)
@@ -70,120 +75,90 @@ def _run(options: argparse.Namespace) -> int:
         if (gold < 0).all():
             raise ValueError(f"{options.gold}: gold: no item has a label")
         say("comparing")
-        gold = gold.reshape(items.num_items, -1).T
-        labels = np.max([model.tree.task_labels(nodes) for nodes in gold], axis=0)
-        about = _evaluate(options, model, items, predictions, labels)
+        evaluation = network.evaluate_model(model, predictions, gold)
+        about: dict[str, Any] = {
+            "model": str(options.model),
+            "items": items.num_items,
+            **network.evaluation_record(evaluation, model.tree),
+        }
+        if options.votes is not None:
+            about["votes"] = _error_buckets(options, model, items, predictions, gold)
     if options.json:
         print_json(about)
     elif not options.quiet:
-        _print(about)
+        _print(about, model.tree)
     return 0
-
-
-def _evaluate(
-    options: argparse.Namespace,
-    model: network.Model,
-    items: Items,
-    predictions: network.Predictions,
-    gold: np.ndarray,
-) -> dict[str, Any]:
-    from metal_jax import metrics
-
-    tree = model.tree
-    path = paths(model, predictions)
-    conditionals = []
-    for nodes in tree.task_nodes:
-        mass = predictions.node_probs[:, nodes.start : nodes.stop]
-        conditionals.append(mass / np.maximum(mass.sum(axis=1, keepdims=True), 1e-30))
-    chosen = np.stack([probs.argmax(axis=1) for probs in conditionals], axis=1)
-    right = (chosen == gold) & (gold >= 0)
-    tasks = {}
-    for t, task in enumerate(tree.tasks):
-        numbers = {
-            "accuracy": metrics.accuracy(chosen[:, t], gold[:, t]),
-            "log_loss": metrics.log_loss(conditionals[t], gold[:, t]),
-            "calibration_error": metrics.expected_calibration_error(conditionals[t], gold[:, t]),
-        }
-        tasks[task.name] = {
-            "depth": int(tree.node_depth[tree.task_nodes[t][0]]),
-            "items": int((gold[:, t] >= 0).sum()),
-            **{name: float(value) for name, value in numbers.items()},
-        }
-    levels = []
-    for level in tree.levels:
-        number = int((gold[:, level.tasks] >= 0).sum())
-        hits = int(right[:, level.tasks].sum())
-        levels.append({"labels": number, "accuracy": hits / number if number else float("nan")})
-    known = np.any(gold >= 0, axis=1)
-    right_path = np.all((path == gold) | (gold < 0), axis=1)
-    about: dict[str, Any] = {
-        "model": str(options.model),
-        "items": items.num_items,
-        "gold_items": int(known.sum()),
-        "path_accuracy": float(metrics.path_accuracy(path, gold)),
-        "levels": levels,
-        "tasks": tasks,
-    }
-    if options.votes is not None:
-        about["votes"] = _error_buckets(options, model, items, right_path, known)
-    return about
 
 
 def _error_buckets(
     options: argparse.Namespace,
     model: network.Model,
     items: Items,
-    right: np.ndarray,
-    known: np.ndarray,
+    predictions: network.Predictions,
+    gold: np.ndarray,
 ) -> dict[str, Any]:
-    """Path accuracy by the number of votes on an item, and where each LF voted."""
-    from metal_jax import labeling
+    """Path accuracy by the number of votes on an item, and the votes that go with mistakes."""
+    from metal_jax import labeling, network
     from metal_jax.cli import _votes
 
     file = labeling.read_votes(options.votes, model.tree, split=options.split)
     ordered = options.votes.suffix not in (".csv", ".tsv")
     sources = options.items, options.votes
     rows = match_items(items, len(file.votes), file.items, sources, ordered=ordered)
-    cast = (file.votes[rows] >= 0) & (rows >= 0)[:, None]
-    number = cast.sum(axis=1)
+    votes = np.where((rows >= 0)[:, None], file.votes[rows], labeling.ABSTAIN)
+    labels = _path_labels(model.tree, gold)
+    known = (labels >= 0).any(axis=1)
+    right = np.all((paths(model, predictions) == labels) | (labels < 0), axis=1)
+    number = (votes >= 0).sum(axis=1)
     groups = {"0": number == 0, "1": number == 1, "2": number == 2, "3 or more": number > 2}
-
-    def bucket(chosen: np.ndarray) -> dict[str, Any]:
+    by_number = {}
+    for name, chosen in groups.items():
         chosen = chosen & known
-        accuracy = float(right[chosen].mean()) if chosen.any() else float("nan")
-        return {"items": int(chosen.sum()), "path_accuracy": accuracy}
+        accuracy = float(right[chosen].mean()) if chosen.any() else None
+        by_number[name] = {"items": int(chosen.sum()), "path_accuracy": accuracy}
+    best = best_nodes(model.tree, predictions.leaf_probs)
+    names = _votes.lf_names(file)
+    buckets = network.error_buckets(votes, best, gold, model.tree, lf_names=names)
+    return {"by_number_of_votes": by_number, "buckets": [b._asdict() for b in buckets]}
 
-    return {
-        "by_number_of_votes": {name: bucket(chosen) for name, chosen in groups.items()},
-        "by_lf": {name: bucket(c) for name, c in zip(_votes.lf_names(file), cast.T, strict=True)},
-    }
+
+def _path_labels(tree: TaskTree, nodes: np.ndarray) -> np.ndarray:
+    """int[n, t], each task's label on the paths to the nodes of an item, -1 off them."""
+    columns = nodes.reshape(len(nodes), -1).T
+    return np.max([tree.task_labels(column) for column in columns], axis=0)
 
 
-def _print(about: dict[str, Any]) -> None:
+def _print(about: dict[str, Any], tree: TaskTree) -> None:
+    from metal_jax import network
+
     console = plain_console()
-    console.print(f"{about['gold_items']:,} of {about['items']:,} items have a gold label")
-    columns = ["items", "accuracy", "log loss", "calibration error"]
+    path, hierarchical = about["path"], about["hierarchical"]
+    console.print(f"{path['num_items']:,} of {about['items']:,} items have a gold label")
+    columns = ["items", "accuracy", "macro F1", "log loss", "calibration error"]
+    fields = ("accuracy", "macro_f1", "log_loss", "calibration_error")
     table = plain_table(["task"], columns)
-    for name, row in about["tasks"].items():
-        cells = (row[key] for key in ("accuracy", "log_loss", "calibration_error"))
-        table.add_row("  " * row["depth"] + name, f"{row['items']:,}", *map(_cell, cells))
-    for depth, level in enumerate(about["levels"] if len(about["levels"]) > 1 else ()):
-        table.add_row(f"level {depth}", f"{level['labels']:,}", _cell(level["accuracy"]), "", "")
-    table.add_row("path", f"{about['gold_items']:,}", _cell(about["path_accuracy"]), "", "")
+    for task, nodes in zip(tree.tasks, tree.task_nodes, strict=True):
+        row, indent = about["tasks"][task.name], "  " * int(tree.node_depth[nodes.start])
+        cells = (_cell(row[field]) for field in fields)
+        table.add_row(indent + task.name, f"{row['num_items']:,}", *cells)
+    levels = about["levels"] if tree.depth > 1 else []
+    rows = [*((f"level {depth}", level) for depth, level in enumerate(levels)), ("path", path)]
+    for name, row in rows:
+        cells = (_cell(row[field]) for field in fields[:2])
+        table.add_row(name, f"{row['num_items']:,}", *cells, "", "")
     console.print(table)
+    if tree.depth > 1:
+        parts = [f"{name} {_cell(value)}" for name, value in hierarchical.items()]
+        console.print(f"hierarchical {', '.join(parts)}")
     if "votes" not in about:
         return
     table = plain_table(["votes on the item"], ["items", "path accuracy"])
     for name, row in about["votes"]["by_number_of_votes"].items():
         table.add_row(name, f"{row['items']:,}", _cell(row["path_accuracy"]))
     console.print(table)
-    voted = {name: row for name, row in about["votes"]["by_lf"].items() if row["items"]}
-    worst = sorted(voted, key=lambda name: voted[name]["path_accuracy"])[:_MOST_LFS_SHOWN]
-    table = plain_table(["where this LF votes"], ["items", "path accuracy"])
-    for name in worst:
-        table.add_row(name, f"{voted[name]['items']:,}", _cell(voted[name]["path_accuracy"]))
-    console.print(table)
+    buckets = [network.ErrorBucket(**bucket) for bucket in about["votes"]["buckets"]]
+    console.print(network.format_error_buckets(buckets, most=_MOST_BUCKETS_SHOWN), markup=False)
 
 
-def _cell(value: float) -> str:
-    return f"{value:.4f}" if value == value else "-"
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

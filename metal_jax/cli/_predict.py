@@ -25,6 +25,7 @@ from metal_jax.cli._items import ITEMS_HELP, Items, read_items
 
 if TYPE_CHECKING:
     from metal_jax import network
+    from metal_jax.task_tree import TaskTree
 
 _SUFFIXES = (".npz", ".jsonl", ".csv")
 _MOST_LABELS_SHOWN = 40
@@ -98,12 +99,16 @@ def predict_items(
 
 def paths(model: network.Model, predictions: network.Predictions) -> np.ndarray:
     """int[n, t], each task's label on the most probable path, -1 off it."""
-    tree = model.tree
-    nodes = [
-        tree.leaf_nodes[span][predictions.leaf_probs[:, span].argmax(axis=1)]
-        for span in tree.root_leaves
+    nodes = best_nodes(model.tree, predictions.leaf_probs)
+    return np.max([model.tree.task_labels(column) for column in nodes.T], axis=0)
+
+
+def best_nodes(tree: TaskTree, leaf_probs: np.ndarray) -> np.ndarray:
+    """int[n, r], the most probable leaf's node beneath each root."""
+    columns = [
+        tree.leaf_nodes[span][leaf_probs[:, span].argmax(axis=1)] for span in tree.root_leaves
     ]
-    return np.max([tree.task_labels(node) for node in nodes], axis=0)
+    return np.stack(columns, axis=1)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -145,7 +150,8 @@ def _arrays(
     from metal_jax.cli import _votes
 
     arrays = {
-        **predictions._asdict(),
+        "leaf_probs": predictions.leaf_probs,
+        "node_probs": predictions.node_probs,
         "leaf_names": np.asarray(_votes.leaf_names(model.tree), str),
         "node_names": np.asarray(_votes.node_names(model.tree), str),
     }

@@ -78,7 +78,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--method", choices=METHODS, default="default", help="label model (default: default)"
     )
-    add_gold_option(parser, "of the items, for early stopping only")
+    add_gold_option(parser, "of the items, for early stopping and --calibrate only")
     _add_network_options(parser)
     _add_training_options(parser)
     parser.add_argument("--verbose", action="store_true", help="also draw the network")
@@ -119,6 +119,12 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="share of the labelled items held out for early stopping; with --gold, of those with "
         "a gold label (default: 0.1)",
+    )
+    group.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="fit a temperature for each task to the gold labels of the held-out items; wants some "
+        "hundred of them",
     )
     numbers: list[tuple[str, Any, Any, str]] = [
         ("--steps", int, 300, "most optimiser steps"),
@@ -163,6 +169,8 @@ def _run(options: argparse.Namespace) -> int:
         check_writable(options.log, options.votes, options.labels, options.features, options.gold)
     if not 0 < options.validation < 1:
         raise ValueError(f"--validation: got {options.validation}, expected a share in (0, 1)")
+    if options.calibrate and options.gold is None:
+        raise ValueError("--calibrate: wants gold labels of some items; give them by --gold")
     from metal_jax.cli import _soft_labels  # loads JAX
 
     with quiet_progress(options) as say:
@@ -219,9 +227,12 @@ def _fit(
     inputs = network.fit_inputs(encoder, items.values)
     arrays = inputs.encode(items.values)
 
+    def inputs_of(targets: Targets) -> Any:
+        return jax.tree.map(lambda x: x[targets.rows], arrays)
+
     def examples(targets: Targets) -> network.Examples:
-        rows, *told = targets
-        return network.Examples(jax.tree.map(lambda x: x[rows], arrays), *told)
+        told = (targets.leaf_probs, targets.weights, targets.task_mask)
+        return network.Examples(inputs_of(targets), *told)
 
     net = network.build(
         labels.tree, inputs.encoder, network.NetworkConfig(options.widths, dropout=options.dropout)
@@ -256,10 +267,16 @@ def _fit(
         raise KeyboardInterrupt(f"interrupted {at}{kept}") from None
     if not np.isfinite(result.valid_loss).any():
         raise RuntimeError("the training diverged: try a smaller --learning-rate")
+    temperatures = None
+    if options.calibrate:
+        say("calibrating")
+        gold = np.asarray(held_out.gold)
+        found = network.calibrate(net, result.params, inputs_of(held_out), gold)
+        temperatures = tuple(found.tolist())
     say("saving")
     untrained = {*labels.unsupervised_tasks, *result.unsupervised_tasks}
     untrained = tuple(task.name for task in labels.tree.tasks if task.name in untrained)
-    model = network.Model(labels.tree, inputs, result.params, net.config, untrained_tasks=untrained)
+    model = network.Model(labels.tree, inputs, result.params, net.config, temperatures, untrained)
     network.save_model(options.out / "model", model)
     return {
         "items": {"file": str(options.features), "kind": items.kind, "number": items.num_items},
@@ -278,6 +295,9 @@ def _fit(
             "best": float(np.nanmin(result.valid_loss)),
             "last": float(result.valid_loss[-1]),
         },
+        "temperatures": None
+        if temperatures is None
+        else dict(zip([task.name for task in labels.tree.tasks], temperatures, strict=True)),
         "seconds": float(result.seconds.sum()),
         "model": str(options.out / "model"),
         "checkpoints": None if checkpoints is None else str(checkpoints.folder),
@@ -345,7 +365,7 @@ def _print(about: dict[str, Any], verbose: bool) -> None:
     by = "their soft labels" if about["gold"] is None else f"gold labels of {about['gold']}"
     console.print(
         f"training on {about['training_items']:,} items; {about['held_out_items']:,} held out for "
-        f"early stopping by {by}" + (", used for nothing else" if about["gold"] else "")
+        f"early stopping by {by}"
     )
     if verbose:
         console.print(about["network"])
@@ -364,4 +384,7 @@ def _print(about: dict[str, Any], verbose: bool) -> None:
         f"{about['num_steps']} steps, best after {about['best_step']}, {about['seconds']:.1f} s"
         + ("" if resumed is None else f"; taken up at step {resumed}")
     )
+    if about["temperatures"] is not None:
+        fitted = ", ".join(f"{name} {value:.2f}" for name, value in about["temperatures"].items())
+        console.print(f"temperatures: {fitted}")
     console.print(f"wrote {about['model']}")

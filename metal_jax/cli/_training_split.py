@@ -23,12 +23,14 @@ class Targets(NamedTuple):
         leaf_probs: float[b, s].
         weights: float[b].
         task_mask: bool[b, t].
+        gold: int[b] or [b, g] node ids, -1 unknown, where labels are gold; else None.
     """
 
     rows: np.ndarray
     leaf_probs: np.ndarray
     weights: np.ndarray
     task_mask: np.ndarray
+    gold: np.ndarray | None = None
 
 
 def split_items(
@@ -45,7 +47,7 @@ def split_items(
     trained_tasks = mask.any(axis=0)
     if not trained_tasks.any():
         raise ValueError("no task has a label to learn from: every item has the same soft label")
-    held_probs, held_mask = labels.leaf_probs, mask
+    held_probs, held_mask, gold = labels.leaf_probs, mask, None
     if options.gold is not None:
         gold = labeling.read_gold(
             options.gold, labels.tree, items.num_items, items=items.names, split=options.split
@@ -82,6 +84,12 @@ def split_items(
     ones = np.ones(len(held_out), np.float32)
     return (
         Targets(training, labels.leaf_probs[training], weights[training], mask[training]),
-        Targets(held_out, held_probs[held_out], ones, held_mask[held_out]),
+        Targets(
+            held_out,
+            held_probs[held_out],
+            ones,
+            held_mask[held_out],
+            None if gold is None else gold[held_out],
+        ),
         numbers,
     )

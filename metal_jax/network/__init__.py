@@ -69,7 +69,14 @@ from metal_jax.network._evaluation.temperature import (
     scale_temperatures,
     with_temperatures,
 )
-from metal_jax.network._model_files import Model, Predictions, load_model, predict, save_model
+from metal_jax.network._model_files import (
+    Model,
+    Predictions,
+    evaluate_model,
+    load_model,
+    predict,
+    save_model,
+)
 from metal_jax.network._training.examples import Examples
 from metal_jax.network._training.fit import FitConfig, FitResult, fit
 from metal_jax.network._training.loss_config import ConsistencyConfig, LossConfig
@@ -138,6 +145,7 @@ __all__ = [
     "embedding_bag",
     "error_buckets",
     "evaluate",
+    "evaluate_model",
     "evaluate_predictions",
     "evaluate_slices",
     "evaluation_record",

@@ -18,13 +18,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from metal_jax import checkpoint
 from metal_jax.network._compiler.build import Network, build
 from metal_jax.network._compiler.config import NetworkConfig, TaskConfig
 from metal_jax.network._encoders.input_maps import InputMap, inputs_from_json, inputs_to_json
+from metal_jax.network._evaluation.evaluate import Evaluation, evaluate_predictions
+from metal_jax.network._evaluation.gold import gold_by_root
+from metal_jax.network._evaluation.temperature import scale_temperatures
 from metal_jax.network._training.task_balance import STATE
-from metal_jax.task_tree import TaskTree, log_normalise_tasks, path_sum
+from metal_jax.task_tree import TaskTree, path_sum
 
 _FORMAT = "metal_jax.network"
 _SCHEMA = 1
@@ -62,10 +66,12 @@ class Predictions(NamedTuple):
     Attributes:
         leaf_probs: float32[n, s], sums to one over the leaves of each root.
         node_probs: float32[n, N], probability that the item's path goes through each node.
+        log_conditionals: float32[n, N], `log P(label | parent label)`.
     """
 
     leaf_probs: np.ndarray
     node_probs: np.ndarray
+    log_conditionals: np.ndarray
 
 
 def predict(model: Model, items: Any, *, batch_size: int = 512) -> Predictions:
@@ -96,16 +102,18 @@ def predict(model: Model, items: Any, *, batch_size: int = 512) -> Predictions:
         raise ValueError(f"batch_size: got {batch_size}, expected at least 1")
     if model.inputs.reads == "vectors":
         items = model.inputs.encode(items)  # all at once: an error names the row of the whole
-    network, nodes = model.network, []
+    network, batches = model.network, []
     for start in range(0, len(items), batch_size):
         batch = items[start : start + batch_size]
         inputs = batch if model.inputs.reads == "vectors" else model.inputs.encode(batch)
         inputs = jax.tree.map(functools.partial(_padded, size=batch_size), inputs)
-        found = _node_probs(network, model.params, inputs, model.temperatures)
-        nodes.append(np.asarray(found)[: len(batch)])
-    empty = np.zeros((0, model.tree.num_nodes), np.float32)
-    node_probs = np.concatenate([empty, *nodes], dtype=np.float32)
-    return Predictions(node_probs[:, model.tree.leaf_nodes], node_probs)
+        found = _predict(network, model.params, inputs, model.temperatures)
+        batches.append([np.asarray(part)[: len(batch)] for part in found])
+    empty = [np.zeros((0, model.tree.num_nodes), np.float32)] * 2
+    node_probs, log_conditionals = (
+        np.concatenate(parts, dtype=np.float32) for parts in zip(empty, *batches, strict=True)
+    )
+    return Predictions(node_probs[:, model.tree.leaf_nodes], node_probs, log_conditionals)
 
 
 def _padded(array: Any, size: int) -> np.ndarray:
@@ -114,14 +122,38 @@ def _padded(array: Any, size: int) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
-def _node_probs(
+def _predict(
     network: Network, params: Any, inputs: Any, temperatures: tuple[float, ...] | None
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
+    """Probabilities of nodes and conditional log-probabilities, float[b, N] each."""
     log_conditionals = network.apply(params, inputs)
     if temperatures is not None:
-        scale = jnp.asarray(temperatures, log_conditionals.dtype)[network.tree.node_task]
-        log_conditionals = log_normalise_tasks(network.tree, log_conditionals / scale)
-    return jnp.exp(path_sum(network.tree, log_conditionals))
+        log_conditionals = scale_temperatures(
+            network.tree, log_conditionals, np.asarray(temperatures)
+        )
+    return jnp.exp(path_sum(network.tree, log_conditionals)), log_conditionals
+
+
+def evaluate_model(model: Model, predictions: Predictions, gold: ArrayLike) -> Evaluation:
+    """Judge what `predict` said of n items.
+
+    Args:
+        model: that predicted.
+        predictions: of `predict`.
+        gold: int[n] node ids, the deepest known node of each item, -1 unknown; or int[n, g], at
+            most one for each root.
+
+    Returns:
+        As `evaluate`.
+
+    Raises:
+        ValueError: gold of the wrong shape or type, or no node of the tree (names the item).
+    """
+    nodes = gold_by_root(gold, model.tree, len(predictions.leaf_probs))
+    return _evaluate(model.tree, predictions.log_conditionals, nodes)
+
+
+_evaluate = jax.jit(evaluate_predictions, static_argnums=0)
 
 
 def save_model(folder: str | os.PathLike[str], model: Model) -> None:

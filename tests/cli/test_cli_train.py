@@ -283,16 +283,39 @@ def test_evaluation(folder, trained, capsys):
     with np.load("p.npz", allow_pickle=False) as file:
         leaf = TREE.leaf_nodes[file["leaf_probs"].argmax(axis=1)]
         root = file["node_probs"][:, :2].argmax(axis=1)
-    assert about["path_accuracy"] == pytest.approx((leaf == gold).mean())
+    assert about["path"]["accuracy"] == pytest.approx((leaf == gold).mean())
     top = np.where(gold < 2, gold, TREE.node_parent[gold])
     assert about["tasks"]["a"]["accuracy"] == pytest.approx((root == top).mean())
-    assert about["levels"][1]["labels"] == N
+    assert about["levels"][1]["num_items"] == N
+    assert np.sum(about["tasks"]["a"]["confusion"]) == N
     buckets = about["votes"]["by_number_of_votes"]
     assert buckets["0"]["items"] == 5
     assert sum(bucket["items"] for bucket in buckets.values()) == N
+    votes = np.load("votes.npz")["L"]
+    wrong = leaf != gold
+    for bucket in about["votes"]["buckets"]:
+        cast = votes[:, int(bucket["lf"].removeprefix("lf_"))] == TREE.node(
+            *bucket["vote"].split("=")
+        )
+        assert (bucket["num_items"], bucket["num_errors"]) == (cast.sum(), (cast & wrong).sum())
     status, out, _ = run(capsys, *given)
     assert status == 0
-    assert "where this LF votes" in out
+    assert "most frequent mistake" in out
+
+
+def test_calibration_on_held_out_gold(folder, trained, capsys):
+    given = (*VECTORS, "--gold", "gold.npz", "--validation", "0.5", "--no-checkpoints")
+    about = run_json(capsys, *given, "--out", "calibrated", "--calibrate")
+    assert about["temperatures"].keys() == {"a", "b", "c"}
+    assert load_model("calibrated/model").temperatures == tuple(about["temperatures"].values())
+    run_json(capsys, *given, "--out", "plain")
+    losses = [
+        run_json(capsys, "evaluate", name, "x.npz", "--gold", "gold.npz")["tasks"]["a"]["log_loss"]
+        for name in ("calibrated", "plain")
+    ]
+    assert losses[0] < losses[1]
+    status, _, err = run(capsys, *VECTORS, "--out", "bad", "--calibrate")
+    assert (status, "--calibrate: wants gold labels" in err) == (2, True)
 
 
 # ---- bad input ----------------------------------------------------------------------------------
