@@ -44,6 +44,7 @@ _VOTES_SIZE = 100
 """Hand labels of the supervised row that reads votes too."""
 _SHAPES = {
     "all heads at the top": dataclasses.replace(SHAPE, attach="top"),
+    "parent's logits passed": dataclasses.replace(SHAPE, pass_parent="logits"),
     "no parent passing": dataclasses.replace(SHAPE, pass_parent="none"),
 }
 """Ablations that change the shape of the network."""
@@ -61,11 +62,11 @@ class MetalConfig:
         comparisons: whether to train what the multi-task network is compared with beside the hand
             labels: single-task networks, all gold labels, the supervised network with votes.
         ablations: whether to train the multi-task network with one part changed at a time: all
-            heads on the top layer of the trunk; no parent passing; hard labels (the most probable
-            leaf of the posterior, ties shared); no activity weights (every task's loss counts fully
-            on every item, against the label's probability given that the task is active); items
-            without a vote kept, with the posterior that the label model gives them, where there are
-            any.
+            heads on the top layer of the trunk; the parent's logits passed in place of its
+            probabilities, or nothing; hard labels (the most probable leaf of the posterior, ties
+            shared); no activity weights (every task's loss counts fully on every item, against the
+            label's probability given that the task is active); items without a vote kept, with the
+            posterior that the label model gives them, where there are any.
         seed: of the root key.
     """
 

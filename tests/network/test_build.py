@@ -69,7 +69,7 @@ EVERYTHING = NetworkConfig(
     num_layers=4,
     dropout=0.0,
     tasks={
-        "d": TaskConfig(layer=0, wide=False, pass_parent="probabilities"),
+        "d": TaskConfig(layer=0, wide=False, pass_parent="logits"),
         "b": TaskConfig(layer=3, dropout=0.3),
         "c": TaskConfig(pass_parent="none"),
     },
@@ -134,7 +134,7 @@ def expected(network, params):
 CASES = {
     "default": (NetworkConfig((6,)), {}),
     "apart": (NetworkConfig((6, 4), wide=False, pass_parent="none"), {}),
-    "top": (NetworkConfig((6, 4), attach="top", pass_parent="probabilities"), OWN),
+    "top": (NetworkConfig((6, 4), attach="top", pass_parent="logits"), OWN),
     "more layers": (NetworkConfig((6,), num_layers=5), {}),
     "fewer layers": (NetworkConfig((6,), num_layers=2, wide=False), OWN),
     "everything": (EVERYTHING, OWN),

@@ -117,9 +117,13 @@ def test_ablations_change_one_part_each():
 
     soft = np.array([[0.2, 0.5, 0.3], [0.4, 0.2, 0.4]])
     ablations = _ablations(Asked(), soft, np.arange(3), lambda rows: rows[:, None])
-    top, apart = network.NetworkConfig(attach="top"), network.NetworkConfig(pass_parent="none")
+    top, logits, apart = (
+        network.NetworkConfig(**changed)
+        for changed in ({"attach": "top"}, {"pass_parent": "logits"}, {"pass_parent": "none"})
+    )
     assert {name: train() for name, train in ablations.items()} == {
         "all heads at the top": ([0, 2], soft.tolist(), {"shape": top}),
+        "parent's logits passed": ([0, 2], soft.tolist(), {"shape": logits}),
         "no parent passing": ([0, 2], soft.tolist(), {"shape": apart}),
         "hard labels": ([0, 2], [[0, 1, 0], [0.5, 0, 0.5]], {}),
         "no activity weights": ([0, 2], soft.tolist(), {"activity_weights": False}),
@@ -134,7 +138,7 @@ def test_ablations_are_rows_like_the_others(record):
     ours = record["rows"]["multi-task network"]
     assert again["rows"]["multi-task network"] == ours
     changed = [row for name, row in again["rows"].items() if "network, " in name]
-    assert len(changed) == 5
+    assert len(changed) == 6
     assert all(row != ours and row["all"].keys() == ours["all"].keys() for row in changed)
     assert all(np.mean(row["all"]["topic"]) > 0.6 for row in changed)
 

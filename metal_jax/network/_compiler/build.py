@@ -1,8 +1,9 @@
 r"""The multi-task network compiled from a task tree.
 
 A trunk with one hidden layer for each depth of the tree; the heads of the tasks at depth l read
-hidden layer l, and each also its parent task's logits (Ratner et al., "Snorkel MeTaL", DEEM 2018,
-section 3.2, figure 3). Beside the trunk every head reads the encoder's features too, a linear path
+hidden layer l, and each also its parent task's prediction (Ratner et al., "Snorkel MeTaL", DEEM
+2018, section 3.2, figure 3; logits there, probabilities here unless `NetworkConfig` says
+otherwise). Beside the trunk every head reads the encoder's features too, a linear path
 that learns the plain cases at once (Cheng et al., "Wide & Deep Learning", DLRS 2016). All of this
 is the default of `NetworkConfig`. The heads of a level are one array, padded to the widest and
 masked, and one matrix product, so that a training step with a hundred tasks costs about as much as

@@ -60,8 +60,10 @@ class NetworkConfig:
         num_layers: layers of the trunk; None for one for each level of the tree.
         dropout: after each layer of the trunk.
         attach: "depth" or "top"; single tasks are placed by `TaskConfig.layer`.
-        pass_parent: whether a head also reads its parent task's "logits", its "probabilities" (of
-            the labels, given that the parent is active) or "none" of its prediction.
+        pass_parent: whether a head also reads its parent task's "probabilities" (of the labels,
+            given that the parent is active), its "logits", as the paper does, or "none" of its
+            prediction. Logits have no bound, and on the validation gold of the four data sets of
+            `reproduce metal` they cost accuracy (82.9 %, probabilities 83.5 %, nothing 83.3 %).
         stop_parent_gradient: whether a child's loss stops at what its parent passes to it.
         wide: whether a head also reads the encoder's features, past the trunk.
         tasks: settings of single tasks, a mapping from the task's name.
@@ -76,7 +78,7 @@ class NetworkConfig:
     num_layers: int | None = None
     dropout: float = 0.5
     attach: Attach = "depth"
-    pass_parent: PassParent = "logits"
+    pass_parent: PassParent = "probabilities"
     stop_parent_gradient: bool = False
     wide: bool = True
     tasks: Mapping[str, TaskConfig] | tuple[tuple[str, TaskConfig], ...] = ()

@@ -41,13 +41,13 @@ def draw(network: Network, inputs: Any) -> str:
         >>> print(draw(net, hashed_ngrams(["some words"], num_features=1000)))
         2 tasks on 2 levels, 5 label nodes, 4 leaf states
         <BLANKLINE>
-                       labels  reads                        kernel    parameters
-        encoder                inputs                                     64,000
-        └─ trunk 0             encoder (64)                 64 x 32        2,080
-           ├─ a             2  trunk 0 (32)                 32 x 2            66
-           └─ trunk 1          trunk 0 (32)                 32 x 32        1,056
-              └─ b          3  trunk 1 (32), a logits (2)   34 x 3           105
-        total                                                             67,307
+                       labels  reads                               kernel    parameters
+        encoder                inputs                                            64,000
+        └─ trunk 0             encoder (64)                        64 x 32        2,080
+           ├─ a             2  trunk 0 (32)                        32 x 2            66
+           └─ trunk 1          trunk 0 (32)                        32 x 32        1,056
+              └─ b          3  trunk 1 (32), a probabilities (2)   34 x 3           105
+        total                                                                    67,307
     """
     tree = network.tree
     shapes = jax.eval_shape(network.init, jax.random.key(0), inputs)
