@@ -17,8 +17,10 @@ from metal_jax.exhaust._layer_costs import (
     EncodedLayers,
     encode_layers,
     layer_distance,
+    layer_lengths,
     pad_layers,
 )
+from metal_jax.exhaust._sequence_distance import sequence_block
 
 METHODS = ("sequence", "slots", "nodes")
 
@@ -79,63 +81,8 @@ def pairwise(
     if method == "slots" and len({len(sequence) for each in sets for sequence in each}) > 1:
         raise ValueError("got graphs of different size, expected one size for method 'slots'")
     encoded = encode_layers(sets, costs)
-    kernel = _slot_block if method == "slots" else _sequence_block
+    kernel = _slot_block if method == "slots" else sequence_block
     return _in_blocks(kernel, encoded[0], encoded[-1], block, symmetric=b is None)
-
-
-def sequence_distance(a: EncodedLayers, b: EncodedLayers) -> jax.Array:
-    """The edit distance of layer sequences, anti-diagonal by anti-diagonal.
-
-    `D[i, j]`, the distance of the first i layers of `a` and the first j of `b`, depends on the two
-    anti-diagonals i + j before its own, so a whole one is computed at a time. Padding costs
-    nothing to insert and a layer's own cost to replace, so sequences need no lengths.
-
-    Args:
-        a: fields [la, ...] and [h, la, ...]; the axes after the layers are pairs, and broadcast.
-        b: fields [lb, ...] and [h, lb, ...].
-
-    Returns:
-        float32[...].
-    """
-    la, lb = a.kind.shape[0], b.kind.shape[0]
-    pairs = jnp.broadcast_shapes(a.kind.shape[1:], b.kind.shape[1:])
-    if la == 0 or lb == 0:
-        return jnp.broadcast_to(jnp.sum(a.cost, 0) + jnp.sum(b.cost, 0), pairs)
-    # Entry i of an anti-diagonal meets layer i - 1 of a (a dummy for i = 0) and, when b runs
-    # backwards, a window of b that moves by one with each step.
-    rest = ((0, 0),) * (a.kind.ndim - 1)
-    row = pad_layers(a, (1, 0), *rest, xp=jnp)
-    backwards = EncodedLayers(
-        jnp.flip(b.kind, 0), jnp.flip(b.family, 0), jnp.flip(b.cost, 0), jnp.flip(b.sizes, 1)
-    )
-    window = pad_layers(backwards, (la, la), *rest, xp=jnp)
-
-    # Place i + 1 of an anti-diagonal holds entry i; place 0 stays infinite, outside the table.
-    def step(carry, diagonal):
-        before, last = carry
-        start = la + lb - diagonal
-        column = EncodedLayers(
-            jax.lax.dynamic_slice_in_dim(window.kind, start, la + 1, 0),
-            jax.lax.dynamic_slice_in_dim(window.family, start, la + 1, 0),
-            jax.lax.dynamic_slice_in_dim(window.cost, start, la + 1, 0),
-            jax.lax.dynamic_slice_in_dim(window.sizes, start, la + 1, 1),
-        )
-        deleted = last[:-1] + row.cost
-        inserted = last[1:] + column.cost
-        replaced = before[:-1] + layer_distance(row, column)
-        best = jnp.minimum(jnp.minimum(deleted, inserted), replaced)
-        return (last, before.at[1:].set(best)), None
-
-    outside = jnp.full((la + 2, *pairs), jnp.inf, a.cost.dtype)
-    (_, last), _ = jax.lax.scan(step, (outside, outside.at[1].set(0)), jnp.arange(1, la + lb + 1))
-    return last[la + 1]
-
-
-@jax.jit
-def _sequence_block(a: EncodedLayers, b: EncodedLayers) -> jax.Array:
-    rows = EncodedLayers(*(jnp.swapaxes(x, -1, -2)[..., :, None] for x in a))
-    columns = EncodedLayers(*(jnp.swapaxes(x, -1, -2)[..., None, :] for x in b))
-    return sequence_distance(rows, columns)
 
 
 @jax.jit
@@ -152,7 +99,7 @@ def _in_blocks(
 
     Short sequences come first, so that a block is padded to its own longest, not to the set's.
     """
-    orders = [np.argsort(_lengths(each), kind="stable") for each in (a, b)]
+    orders = [np.argsort(layer_lengths(each), kind="stable") for each in (a, b)]
     sizes = [len(order) for order in orders]
     steps = [min(block, _power_of_two(size)) for size in sizes]
     sets = [
@@ -175,13 +122,9 @@ def _in_blocks(
 def _part(encoded: EncodedLayers, items: slice) -> EncodedLayers:
     """Some items, cut or padded to a power of two of layers: few shapes to compile."""
     part = EncodedLayers(*(x[..., items, :] for x in encoded))
-    length = max(4, _power_of_two(int(_lengths(part).max())))
+    length = max(4, _power_of_two(int(layer_lengths(part).max())))
     part = EncodedLayers(*(x[..., :length] for x in part))
     return pad_layers(part, (0, 0), (0, length - part.kind.shape[1]))
-
-
-def _lengths(encoded: EncodedLayers) -> np.ndarray:
-    return np.sum(np.asarray(encoded.kind) >= 0, -1)
 
 
 def _power_of_two(size: int) -> int:

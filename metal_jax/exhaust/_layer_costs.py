@@ -153,6 +153,11 @@ def layer_distance(a: EncodedLayers, b: EncodedLayers, xp: Any = jnp) -> Any:
     return xp.where(a.kind == b.kind, xp.minimum(gap, _SIZE_SHARE * both), other_kind)
 
 
+def layer_lengths(encoded: EncodedLayers) -> np.ndarray:
+    """int[...], layers of each sequence on the host, padding not counted."""
+    return np.sum(np.asarray(encoded.kind) >= 0, -1)
+
+
 def pad_layers(encoded: EncodedLayers, *widths: tuple[int, int], xp: Any = np) -> EncodedLayers:
     """Add padding before and after each of the leading axes.
 

@@ -13,15 +13,16 @@ from metal_jax.exhaust import (
     EditCosts,
     Graph,
     Layer,
+    _sequence_distance,
     graph_distance,
     pairwise,
     read_cell_string,
     read_layer_string,
     read_open_logs,
 )
-from metal_jax.exhaust._edit_distance import sequence_distance
 from metal_jax.exhaust._layer_costs import EncodedLayers, encode_layers
 from metal_jax.exhaust._layer_kinds import describe
+from metal_jax.exhaust._sequence_distance import by_cells, by_diagonals
 
 COSTS = EditCosts()
 KINDS = ["Conv2d", "Linear", "ConvTranspose2d", "MaxPool2d", "ReLU", "Tanh", "Mystery", "Other"]
@@ -110,12 +111,17 @@ def test_blocks_and_two_sets_give_the_same(sequences, distances):
     np.testing.assert_array_equal(pairwise(sequences, block=8), distances)
 
 
-def test_one_pair_and_vmap(sequences, distances):
+def cells_of_padded(a, b):
+    return by_cells(a, b, a.kind.shape[0], b.kind.shape[0])
+
+
+@pytest.mark.parametrize("distance", [by_diagonals, cells_of_padded])
+def test_one_pair_and_vmap_in_either_order(sequences, distances, distance):
     (encoded,) = encode_layers([sequences], COSTS)
     pairs = EncodedLayers(
         *(jnp.asarray(x) for x in encoded[:3]), jnp.moveaxis(jnp.asarray(encoded.sizes), 1, 0)
     )
-    mapped = jax.vmap(sequence_distance)(pairs, jax.tree.map(lambda x: jnp.roll(x, 1, 0), pairs))
+    mapped = jax.vmap(distance)(pairs, jax.tree.map(lambda x: jnp.roll(x, 1, 0), pairs))
     np.testing.assert_array_equal(mapped, np.diag(np.roll(distances, 1, 1)))
 
 
@@ -142,20 +148,16 @@ def test_empty_sets_and_sequences():
 
 
 def test_sequence_kernel_compiles_once_a_shape(sequences):
-    from metal_jax.exhaust import _edit_distance
-
     pairwise(sequences)
-    before = _edit_distance._sequence_block._cache_size()
+    before = _sequence_distance._block._cache_size()
     pairwise(random_sequences(0, 20))
-    assert _edit_distance._sequence_block._cache_size() == before
+    assert _sequence_distance._block._cache_size() == before
 
 
 def test_sequence_kernel_lowers_for_every_platform(sequences):
-    from metal_jax.exhaust import _edit_distance
-
     (encoded,) = encode_layers([sequences], COSTS)
-    kernel = jax.export.export(_edit_distance._sequence_block, platforms=("cpu", "cuda", "tpu"))
-    assert kernel(encoded, encoded).platforms == ("cpu", "cuda", "tpu")
+    kernel = jax.export.export(_sequence_distance._block, platforms=("cpu", "cuda", "tpu"))
+    assert kernel(encoded, encoded, 3, 3).platforms == ("cpu", "cuda", "tpu")
 
 
 CELLS = [
