@@ -67,9 +67,7 @@ def main():
     for i in choice.chosen:
         low, high = found.low[i, 0], found.high[i, 0]
         layers = " ".join(layer.type for layer in candidates[i])
-        print(
-            f"{found.mean[i, 0]:.1%} ({low:.1%} to {high:.1%}), {found.mean[i, 1]:.1f} s: {layers}"
-        )
+        print(f"{accuracy[i]:.1%} ({low:.1%} to {high:.1%}), {seconds[i]:.2f} s: {layers}")
 
 
 if __name__ == "__main__":
