@@ -1,6 +1,7 @@
 """Labelling functions, label matrices, overlap statistics, LF analysis and synthetic votes."""
 
-from metal_jax.labeling._apply import AppliedVotes, LabelingFunctionError, apply
+from metal_jax.labeling._apply import AppliedVotes, ApplyProgress, apply
+from metal_jax.labeling._apply_blocks import LabelingFunctionError
 from metal_jax.labeling._columns import Columns, column_ids, union_columns, used_columns
 from metal_jax.labeling._convert import (
     NamedVotes,
@@ -12,15 +13,13 @@ from metal_jax.labeling._convert import (
     read_wrench,
     to_metal,
 )
+from metal_jax.labeling._digests import item_digest, lf_digest
 from metal_jax.labeling._files import VoteFile, read_gold, read_votes
 from metal_jax.labeling._functions import (
     ABSTAIN,
     NOT_ASKED,
     LabelingFunction,
-    item_text,
-    keyword_lf,
     labeling_function,
-    regex_lf,
 )
 from metal_jax.labeling._matrix import compatible, narrowest_integers, validate
 from metal_jax.labeling._overlaps import (
@@ -30,6 +29,8 @@ from metal_jax.labeling._overlaps import (
     overlap_statistics,
     overlap_statistics_of_batches,
 )
+from metal_jax.labeling._preprocess import Preprocessor, preprocessor
+from metal_jax.labeling._score_lfs import classifier_lf, score_lf, votes_of_probabilities
 from metal_jax.labeling._slices import (
     AppliedSlices,
     SlicingFunction,
@@ -39,25 +40,38 @@ from metal_jax.labeling._slices import (
 )
 from metal_jax.labeling._summary import LFSummary, format_summary, summarise_lfs
 from metal_jax.labeling._synthetic import SyntheticVotes, synthetic_votes
+from metal_jax.labeling._text_lfs import (
+    Span,
+    gazetteer_lf,
+    item_text,
+    keyword_lf,
+    length_lf,
+    regex_lf,
+    trigger_spans,
+)
 
 __all__ = [
     "ABSTAIN",
     "NOT_ASKED",
     "AppliedSlices",
     "AppliedVotes",
+    "ApplyProgress",
     "Columns",
     "LFSummary",
     "LabelingFunction",
     "LabelingFunctionError",
     "NamedVotes",
     "OverlapStatistics",
+    "Preprocessor",
     "SlicingFunction",
     "SlicingFunctionError",
+    "Span",
     "SyntheticVotes",
     "VoteFile",
     "WrenchSplit",
     "apply",
     "apply_slices",
+    "classifier_lf",
     "column_ids",
     "compatible",
     "format_summary",
@@ -65,23 +79,31 @@ __all__ = [
     "from_snorkel",
     "from_sparse",
     "from_triples",
+    "gazetteer_lf",
+    "item_digest",
     "item_text",
     "keyword_lf",
     "labeling_function",
+    "length_lf",
+    "lf_digest",
     "merge_statistics",
     "narrowest_integers",
     "overlap_counts",
     "overlap_statistics",
     "overlap_statistics_of_batches",
+    "preprocessor",
     "read_gold",
     "read_votes",
     "read_wrench",
     "regex_lf",
+    "score_lf",
     "slicing_function",
     "summarise_lfs",
     "synthetic_votes",
     "to_metal",
+    "trigger_spans",
     "union_columns",
     "used_columns",
     "validate",
+    "votes_of_probabilities",
 ]

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from metal_jax.labeling._functions import (
-    ABSTAIN,
-    Item,
-    LabelingFunction,
-    Votes,
-    resolve_votes,
+from metal_jax.labeling._apply_blocks import (
+    FAILED,
+    Block,
+    check_lfs,
+    label_block,
+    num_columns,
 )
+from metal_jax.labeling._apply_cache import VoteCache
+from metal_jax.labeling._apply_workers import Job, run_in_pool
+from metal_jax.labeling._digests import item_digest
+from metal_jax.labeling._functions import ABSTAIN, Item, LabelingFunction, VoteResolver
 from metal_jax.labeling._matrix import narrowest_integers
 from metal_jax.task_tree import TaskTree
 
@@ -32,8 +38,27 @@ class AppliedVotes(NamedTuple):
     num_errors: np.ndarray
 
 
-class LabelingFunctionError(RuntimeError):
-    """A labelling function raised, or returned something that is no vote; names LF and item."""
+class ApplyProgress(NamedTuple):
+    """How far `apply` has come.
+
+    Attributes:
+        num_items: items read and labelled so far, duplicates included.
+        num_calls: calls of LFs that were made for them.
+        num_cached: calls that were saved because the cache knew the vote.
+        num_errors: LF name -> failures so far, of those with any.
+        seconds: since the start.
+    """
+
+    num_items: int
+    num_calls: int
+    num_cached: int
+    num_errors: dict[str, int]
+    seconds: float
+
+    @property
+    def items_per_second(self) -> float:
+        """Mean rate since the start."""
+        return self.num_items / max(self.seconds, 1e-9)
 
 
 def apply(
@@ -42,9 +67,16 @@ def apply(
     tree: TaskTree,
     *,
     on_error: Literal["raise", "abstain"] = "raise",
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Callable[[ApplyProgress], None] | None = None,
+    workers: int = 1,
+    cache: str | os.PathLike[str] | None = None,
+    block_size: int = 1024,
 ) -> AppliedVotes:
     """Run every labelling function on every item.
+
+    Equal items are labelled once: the LFs run on the first, and the others get its votes. (Items
+    that are made of anything but plain data and numeric arrays are all taken for different.) The
+    result is the same for any number of workers, with a cache or without.
 
     Args:
         lfs: labelling functions with unique names; m columns, one for each of their tasks.
@@ -52,15 +84,23 @@ def apply(
         tree: the task tree whose labels they vote for.
         on_error: what to do when an LF raises or returns no label of the tree: raise an error that
             names the LF and the item, or count it and take the vote as an abstain.
-        on_progress: called with the number of items done, after each item.
+        on_progress: called after each new item, with workers or a full cache after each block.
+        workers: processes that run the LFs, started anew; 1 = in this one. Functions must then
+            stand at the top level of a module, and items must be what `multiprocessing` can send.
+        cache: a folder of votes by LF and items, see `lf_digest`. A changed LF runs again, the
+            others do not; blocks that were done when a run was interrupted are not done again.
+        block_size: different items that are sent to a worker and kept in the cache together.
 
     Returns:
         The label matrix, the LF names and the errors of each LF.
 
     Raises:
-        ValueError: no LFs, two with one name, an unknown task, an LF with two tasks of one root, or
-            no items.
+        ValueError: no LFs, two with one name, an unknown task, an LF with two tasks of one root, no
+            items, an LF that cannot be sent to a worker or cached, or an item that cannot be
+            cached.
         LabelingFunctionError: with `on_error="raise"`, at the first failing vote.
+        RuntimeError: a worker process ended by itself.
+        OSError: the cache cannot be written.
 
     Example:
         >>> from metal_jax.labeling import keyword_lf
@@ -70,57 +110,154 @@ def apply(
         >>> apply(lfs, ["a late goal", "the market fell", "rain"], tree).votes.tolist()
         [[0, -1], [-1, 1], [-1, -1]]
     """
-    names = [lf.name for lf in lfs]
-    if not names:
-        raise ValueError("no labelling functions were given")
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"two labelling functions are called {name!r}")
-    for lf in lfs:
-        roots = [tree.node_root[tree.task_nodes[tree.task_index(task)][0]] for task in lf.tasks]
-        if len(set(roots)) < len(roots):
-            raise ValueError(
-                f"LF {lf.name!r}: the tasks {list(lf.tasks)} are not of different roots; give it "
-                "the upper one, votes may lie beneath it"
-            )
-    if on_error not in ("raise", "abstain"):
-        raise ValueError(f"on_error: got {on_error!r}, expected 'raise' or 'abstain'")
-
-    # An LF returns few distinct labels: resolve each once.
-    known: list[dict[Hashable, tuple[int, ...]]] = [{} for _ in lfs]
-    num_errors = np.zeros(len(lfs), np.int64)
-    rows: list[list[int]] = []
-    for row, item in enumerate(items):
-        votes: list[int] = []
-        for column, lf in enumerate(lfs):
-            try:
-                returned = lf(item)
-                key = _hashable(returned)
-                nodes = known[column].get(key)
-                if nodes is None:
-                    nodes = known[column][key] = resolve_votes(lf, returned, tree)
-            except Exception as error:
-                if on_error == "raise":
-                    raise LabelingFunctionError(
-                        f"LF {lf.name!r} failed on item {row}: {type(error).__name__}: {error}"
-                    ) from error
-                num_errors[column] += 1
-                nodes = (ABSTAIN,) * len(lf.tasks)
-            votes.extend(nodes)
-        rows.append(votes)
-        if on_progress is not None:
-            on_progress(row + 1)
-    if not rows:
+    check_lfs(lfs, tree, on_error)
+    for name, value in (("workers", workers), ("block_size", block_size)):
+        if value < 1:
+            raise ValueError(f"{name}: got {value}, expected at least 1")
+    store = None if cache is None else VoteCache(cache, lfs, tree)
+    raising = on_error == "raise"
+    place: list[int] = []  # of each item's votes among those of the different items
+    meter = _Meter(lfs, on_progress)
+    jobs = (
+        _job(block, lfs, store, raising)
+        for block in _blocks(items, place, block_size, hashable=store is not None)
+    )
+    if workers > 1:
+        results = run_in_pool(lfs, tree, jobs, workers=workers, raising=raising)
+    else:
+        results = _run_here(lfs, tree, jobs, raising, meter)
+    starts = np.cumsum([0, *(len(lf.tasks) for lf in lfs)])
+    done: list[np.ndarray] = []
+    for job, found in results:
+        votes = np.empty((len(job.block.items), num_columns(lfs)), np.int32)
+        at = 0
+        for number in range(len(lfs)):
+            columns = slice(starts[number], starts[number + 1])
+            if number in job.known:
+                votes[:, columns] = job.known[number]
+                continue
+            votes[:, columns] = own = found[:, at : at + len(lfs[number].tasks)]
+            at += len(lfs[number].tasks)
+            if store is not None:
+                store.save(number, job.block, own)
+        done.append(votes)
+        meter.block(job, votes[:, starts[:-1]])
+    if not place:
         raise ValueError("no items were given")
+    matrix = np.concatenate(done)[place]
+    failed = matrix == FAILED
+    meter.end(len(place), failed[:, starts[:-1]])
     return AppliedVotes(
-        narrowest_integers(np.asarray(rows)),
+        narrowest_integers(np.where(failed, ABSTAIN, matrix)),
         tuple(name for lf in lfs for name in lf.column_names),
-        np.repeat(num_errors, [len(lf.tasks) for lf in lfs]),
+        failed.sum(axis=0, dtype=np.int64),
     )
 
 
-def _hashable(returned: Votes) -> Hashable:
-    """Equal for equal votes; a list never equals a pair."""
-    if isinstance(returned, Mapping):
-        return ("mapping", *returned.items())
-    return ("list", *returned) if isinstance(returned, list) else (returned,)
+def _blocks(
+    items: Iterable[Item], place: list[int], size: int, *, hashable: bool
+) -> Iterator[Block]:
+    """The different items in blocks; writes to `place` which of them each item is."""
+    known: dict[bytes, int] = {}
+    block = Block([], [], [])
+    num_different = 0
+    for row, item in enumerate(items):
+        digest = item_digest(item)
+        if digest is None and hashable:
+            raise ValueError(
+                f"item {row}: a {type(item).__name__} that is not plain data cannot be cached"
+            )
+        found = None if digest is None else known.get(digest)
+        if found is None:
+            found = num_different
+            num_different += 1
+            if digest is not None:
+                known[digest] = found
+            block.items.append(item)
+            block.rows.append(row)
+            block.digests.append(digest)
+        place.append(found)
+        if len(block.items) == size:
+            yield block
+            block = Block([], [], [])
+    if block.items:
+        yield block
+
+
+def _job(
+    block: Block, lfs: Sequence[LabelingFunction], store: VoteCache | None, raising: bool
+) -> Job:
+    known = {} if store is None else store.load(block)
+    if raising:  # let a failure that is known of happen again, so that it is told in full
+        known = {number: votes for number, votes in known.items() if (votes != FAILED).all()}
+    return Job(block, tuple(j for j in range(len(lfs)) if j not in known), known)
+
+
+def _run_here(
+    lfs: Sequence[LabelingFunction],
+    tree: TaskTree,
+    jobs: Iterable[Job],
+    raising: bool,
+    meter: _Meter,
+) -> Iterator[tuple[Job, np.ndarray]]:
+    ready: dict[tuple[int, ...], tuple[list[LabelingFunction], VoteResolver]] = {}
+    for job in jobs:
+        if job.missing not in ready:
+            chosen = [lfs[number] for number in job.missing]
+            ready[job.missing] = chosen, VoteResolver(chosen, tree)
+        chosen, resolver = ready[job.missing]
+        after_item = meter.item_of(job) if chosen and meter.wanted else None
+        yield job, label_block(chosen, resolver, job.block, raising=raising, after_item=after_item)
+
+
+class _Meter:
+    """Counts what is done and tells it."""
+
+    def __init__(
+        self, lfs: Sequence[LabelingFunction], on_progress: Callable[[ApplyProgress], None] | None
+    ) -> None:
+        self._names = [lf.name for lf in lfs]
+        self._tell = on_progress
+        self._start = time.monotonic()
+        self._calls = self._cached = 0
+        self._errors = np.zeros(len(lfs), np.int64)
+        self._last = -1
+
+    @property
+    def wanted(self) -> bool:
+        return self._tell is not None
+
+    def item_of(self, job: Job) -> Callable[[int, list[int]], None]:
+        """What to call within a block; its last item is told with the block."""
+        errors = self._errors.copy()
+
+        def after_item(done: int, failed: list[int]) -> None:
+            for position in failed:
+                errors[job.missing[position]] += 1
+            if done < len(job.block.items):
+                self._say(job.block.rows[done - 1] + 1, done * len(job.missing), errors)
+
+        return after_item
+
+    def block(self, job: Job, first_columns: np.ndarray) -> None:
+        """A block is done; `first_columns` int[b, LFs] are its votes, one column for each LF."""
+        size = len(job.block.items)
+        self._calls += size * len(job.missing)
+        self._cached += size * len(job.known)
+        self._errors += (first_columns == FAILED).sum(axis=0)
+        if self.wanted:
+            self._say(job.block.rows[-1] + 1, 0, self._errors)
+
+    def end(self, num_items: int, failed: np.ndarray) -> None:
+        """All is done; `failed` bool[n, LFs], duplicates included."""
+        if self.wanted and (num_items != self._last or failed.sum() != self._errors.sum()):
+            self._say(num_items, 0, failed.sum(axis=0))
+
+    def _say(self, num_items: int, calls: int, counts: np.ndarray) -> None:
+        assert self._tell is not None
+        self._last = num_items
+        errors = {
+            name: int(count) for name, count in zip(self._names, counts, strict=True) if count
+        }
+        seconds = time.monotonic() - self._start
+        self._tell(ApplyProgress(num_items, self._calls + calls, self._cached, errors, seconds))

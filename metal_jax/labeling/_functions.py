@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from metal_jax.task_tree import TaskTree
@@ -30,11 +29,14 @@ class LabelingFunction:
             several tasks, of different roots; `apply` makes a column of each.
         function: item -> label name, `(task, label)` pair, or `ABSTAIN`; with several tasks also a
             list of those, or a mapping from task to one.
+        version: a word for what the function does now; where given, the cache of `apply` goes by it
+            rather than by the function's code.
     """
 
     name: str
     task: str | tuple[str, ...]
     function: Callable[[Item], Votes]
+    version: str | None = None
 
     def __call__(self, item: Item) -> Votes:
         """The vote on one item, as the function returns it."""
@@ -54,7 +56,7 @@ class LabelingFunction:
 
 
 def labeling_function(
-    task: str | tuple[str, ...], *, name: str | None = None
+    task: str | tuple[str, ...], *, name: str | None = None, version: str | None = None
 ) -> Callable[[Callable[[Item], Votes]], LabelingFunction]:
     """Decorator that makes a labelling function of a plain function.
 
@@ -69,6 +71,7 @@ def labeling_function(
     Args:
         task: name of the task that it votes on, or names of tasks of different roots.
         name: the LF's name; by default the function's.
+        version: see `LabelingFunction`.
 
     Returns:
         The decorator.
@@ -87,89 +90,42 @@ def labeling_function(
     """
 
     def wrap(function: Callable[[Item], Votes]) -> LabelingFunction:
-        return LabelingFunction(name or function.__name__, task, function)
+        return LabelingFunction(name or function.__name__, task, function, version)
 
     return wrap
 
 
-def item_text(item: Item) -> str:
-    """The text of an item: `item["text"]` of a mapping, a string itself."""
-    return item["text"] if isinstance(item, Mapping) else item
-
-
-def regex_lf(
-    name: str,
-    task: str | tuple[str, ...],
-    label: Votes,
-    pattern: str,
-    *,
-    text: Callable[[Item], str] = item_text,
-    flags: int = re.IGNORECASE,
-) -> LabelingFunction:
-    r"""An LF that votes `label` where a regular expression is found in the text.
+class VoteResolver:
+    """Node ids of what LFs return; each of the few distinct returns of an LF is resolved once.
 
     Args:
-        name: its name.
-        task: the task that it votes on, or several.
-        label: the label it votes for, as a `labeling_function` would return it.
-        pattern: a regular expression, searched anywhere in the text.
-        text: item -> the text to search; by default `item["text"]`, or the item if it is a string.
-        flags: flags of `re`.
-
-    Returns:
-        The labelling function.
-
-    Raises:
-        ValueError: the pattern does not compile; names the LF.
-
-    Example:
-        >>> asks_when = regex_lf("asks_when", "answer", "date", r"^(when|what year)\b")
-        >>> asks_when({"text": "When did it end?"})
-        'date'
+        lfs: the labelling functions.
+        tree: the task tree.
     """
-    try:
-        compiled = re.compile(pattern, flags)
-    except re.error as error:
-        raise ValueError(f"LF {name!r}: bad pattern {pattern!r}: {error}") from error
 
-    def vote(item: Item) -> Votes:
-        return label if compiled.search(text(item)) else ABSTAIN
+    def __init__(self, lfs: Sequence[LabelingFunction], tree: TaskTree) -> None:
+        """Start with nothing known."""
+        self._lfs = lfs
+        self._tree = tree
+        self._known: list[dict[Hashable, tuple[int, ...]]] = [{} for _ in lfs]
 
-    return LabelingFunction(name, task, vote)
+    def __call__(self, lf: int, returned: Votes) -> tuple[int, ...]:
+        """The nodes of what LF number `lf` returned; see `resolve_votes`."""
+        known = self._known[lf]
+        key = _hashable(returned)
+        nodes = known.get(key)
+        if nodes is None:
+            nodes = known[key] = resolve_votes(self._lfs[lf], returned, self._tree)
+        return nodes
 
 
-def keyword_lf(
-    name: str,
-    task: str | tuple[str, ...],
-    label: Votes,
-    keywords: Sequence[str],
-    *,
-    text: Callable[[Item], str] = item_text,
-) -> LabelingFunction:
-    """An LF that votes `label` where one of the keywords stands as a whole word, in any case.
-
-    Args:
-        name: its name.
-        task: the task that it votes on, or several.
-        label: the label it votes for, as a `labeling_function` would return it.
-        keywords: words or phrases.
-        text: item -> the text to search; by default `item["text"]`, or the item if it is a string.
-
-    Returns:
-        The labelling function.
-
-    Raises:
-        ValueError: no keywords, or an empty one; names the LF.
-
-    Example:
-        >>> sport = keyword_lf("sport_words", "topic", "sport", ["goal", "match"])
-        >>> sport("A rematch"), sport("The match!")
-        (-1, 'sport')
-    """
-    if isinstance(keywords, str) or not keywords or not all(keywords):
-        raise ValueError(f"LF {name!r}: expected a list of non-empty keywords, got {keywords!r}")
-    alternatives = "|".join(re.escape(word) for word in keywords)
-    return regex_lf(name, task, label, rf"(?<!\w)(?:{alternatives})(?!\w)", text=text)
+def _hashable(returned: Votes) -> Hashable:
+    """Equal for equal votes of equal types; a list never equals a pair, nor 1 True."""
+    if isinstance(returned, Mapping):
+        return ("mapping", *returned.items())
+    if isinstance(returned, list):
+        return ("list", *((type(vote), vote) for vote in returned))
+    return (type(returned), returned)
 
 
 def resolve_votes(lf: LabelingFunction, returned: Votes, tree: TaskTree) -> tuple[int, ...]:
