@@ -13,6 +13,7 @@ from metal_jax.labeling._convert import (
     read_wrench,
     to_metal,
 )
+from metal_jax.labeling._dask import apply_dask
 from metal_jax.labeling._digests import item_digest, lf_digest
 from metal_jax.labeling._files import VoteFile, read_gold, read_votes
 from metal_jax.labeling._functions import (
@@ -70,6 +71,7 @@ __all__ = [
     "VoteFile",
     "WrenchSplit",
     "apply",
+    "apply_dask",
     "apply_slices",
     "classifier_lf",
     "column_ids",

@@ -171,9 +171,9 @@ class _Description:
         if isinstance(value, _NAMED):
             owner = getattr(value, "__objclass__", value)
             return ("named", *_module(owner.__module__ or ""), value.__qualname__)
-        if (version := getattr(value, "version", None)) is not None and callable(value):
-            return ("version", str(getattr(value, "name", "")), str(version))
         if callable(inner := getattr(value, "function", None)):  # an LF or a preprocessor
+            if (version := getattr(value, "version", None)) is not None:
+                return ("version", type(value).__qualname__, value.name, version)
             return ("wrapped", type(value).__qualname__, self.of(inner, what))
         if dataclasses.is_dataclass(value):
             fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
