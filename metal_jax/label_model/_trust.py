@@ -5,7 +5,6 @@ Legend: `n` items, `m` LFs, `N` label nodes, `r` bootstrap replicates.
 
 from __future__ import annotations
 
-import statistics
 from typing import NamedTuple, Protocol
 
 import jax
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from metal_jax._core.intervals import wilson_interval
 from metal_jax.label_model._class_balance import node_masses
 from metal_jax.label_model._majority import majority_vote
 from metal_jax.label_model._result import FitResult, lf_accuracy, posterior
@@ -172,7 +172,11 @@ def diagnose(
     total = by_node.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         chance = by_node @ mass / total
-    interval = _wilson(accuracy, total) if replicates is None else _quantiles(replicates)
+    interval = (
+        wilson_interval(accuracy, total, level=_LEVEL)
+        if replicates is None
+        else _quantiles(replicates)
+    )
 
     covered = (matrix >= 0).any(axis=1) if matrix.ndim == 2 else matrix.any(axis=(1, 2))
     probs = np.asarray(posterior(result, matrix))[covered]
@@ -221,12 +225,3 @@ def _right(probs: np.ndarray, choice: np.ndarray, tree: TaskTree) -> np.ndarray:
 def _quantiles(replicates: ArrayLike) -> np.ndarray:
     tail = (1 - _LEVEL) / 2
     return np.quantile(np.asarray(replicates, float), [tail, 1 - tail], axis=0).T
-
-
-def _wilson(share: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """float[m, 2], interval of a binomial share; NaN without votes."""
-    z = statistics.NormalDist().inv_cdf((1 + _LEVEL) / 2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-        half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + (z / count) ** 2 / 4)
-    return np.stack([centre - half, centre + half], axis=1)

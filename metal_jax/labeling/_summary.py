@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from metal_jax._core.intervals import wilson_interval
 from metal_jax.labeling._matrix import compatible, validate
 from metal_jax.task_tree import TaskTree
 
@@ -25,6 +26,10 @@ class LFSummary(NamedTuple):
         num_incorrect: votes that contradict it; None without gold. Votes finer than a gold node
             that is only known coarsely count as neither.
         accuracy: correct / judged votes; None without gold, NaN without judged votes.
+        coverage_interval: 95 % interval of the coverage, of items drawn like these (Wilson, 1927).
+        overlaps_interval: of the overlaps.
+        conflicts_interval: of the conflicts.
+        accuracy_interval: of the accuracy; None and NaN as there.
     """
 
     name: str
@@ -35,6 +40,10 @@ class LFSummary(NamedTuple):
     num_correct: int | None
     num_incorrect: int | None
     accuracy: float | None
+    coverage_interval: tuple[float, float]
+    overlaps_interval: tuple[float, float]
+    conflicts_interval: tuple[float, float]
+    accuracy_interval: tuple[float, float] | None
 
 
 def summarise_lfs(
@@ -84,24 +93,37 @@ def summarise_lfs(
     table = []
     for j in range(m):
         symbols = np.unique(nodes[voted[:, j], j])
-        correct = incorrect = accuracy = None
+        correct = incorrect = accuracy = accuracy_interval = None
         if right is not None and wrong is not None:
             correct, incorrect = int(right[:, j].sum()), int(wrong[:, j].sum())
             judged = correct + incorrect
             accuracy = correct / judged if judged else float("nan")
+            accuracy_interval = _interval(accuracy, judged)
+        coverage, overlap, conflict = (
+            float((voted[:, j] & flags).mean()) for flags in (True, others[:, j], clashes[:, j])
+        )
         table.append(
             LFSummary(
                 name=names[j],
                 polarity=tuple("=".join(tree.node_names[u]) for u in symbols),
-                coverage=float(voted[:, j].mean()),
-                overlaps=float((voted[:, j] & others[:, j]).mean()),
-                conflicts=float((voted[:, j] & clashes[:, j]).mean()),
+                coverage=coverage,
+                overlaps=overlap,
+                conflicts=conflict,
                 num_correct=correct,
                 num_incorrect=incorrect,
                 accuracy=accuracy,
+                coverage_interval=_interval(coverage, n),
+                overlaps_interval=_interval(overlap, n),
+                conflicts_interval=_interval(conflict, n),
+                accuracy_interval=accuracy_interval,
             )
         )
     return table
+
+
+def _interval(share: float, count: int) -> tuple[float, float]:
+    low, high = wilson_interval(share, count).tolist()
+    return low, high
 
 
 def _judge(matrix: np.ndarray, tree: TaskTree, gold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -135,13 +157,15 @@ def format_summary(table: Sequence[LFSummary]) -> str:
     """
     judged = any(row.accuracy is not None for row in table)
     header = ["LF", "polarity", "coverage", "overlaps", "conflicts"]
-    header += ["correct", "incorrect", "accuracy"] if judged else []
+    header += ["correct", "incorrect", "accuracy", "95 % interval"] if judged else []
     rows = [header]
     for row in table:
         shares = [f"{share:.3f}" for share in (row.coverage, row.overlaps, row.conflicts)]
         cells = [row.name, ", ".join(row.polarity) or "-", *shares]
         if judged:
+            low, high = row.accuracy_interval or (float("nan"),) * 2
             cells += [str(row.num_correct), str(row.num_incorrect), f"{row.accuracy:.3f}"]
+            cells.append(f"{low:.3f}-{high:.3f}" if low == low else "-")
         rows.append(cells)
     widths = [max(len(cells[i]) for cells in rows) for i in range(len(header))]
 
