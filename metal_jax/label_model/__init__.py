@@ -28,6 +28,7 @@ from metal_jax.label_model._graph import JunctionTree, junction_tree
 from metal_jax.label_model._incidence import DenseIncidence, Incidence, SparseIncidence, incidence
 from metal_jax.label_model._inverse_form import inverse_form_rates
 from metal_jax.label_model._kinds import annotator_probability
+from metal_jax.label_model._leave_one_out import LeaveOneOut, leave_one_out
 from metal_jax.label_model._lf_roots import LFRoots
 from metal_jax.label_model._mace import MaceConfig, MaceParams, fit_mace
 from metal_jax.label_model._mace_em import mace_m_step, mace_tables
@@ -64,6 +65,7 @@ from metal_jax.label_model._result import (
     lf_accuracy_by_root,
     posterior,
 )
+from metal_jax.label_model._suggestions import SuggestedDependency, suggest_dependencies
 from metal_jax.label_model._tables import (
     ConditionalTables,
     log_posterior,
@@ -93,6 +95,7 @@ __all__ = [
     "Incidence",
     "JunctionTree",
     "LFRoots",
+    "LeaveOneOut",
     "MaceConfig",
     "MaceParams",
     "MinimiseConfig",
@@ -101,6 +104,7 @@ __all__ = [
     "OverlapConfig",
     "RelationIncidence",
     "SparseIncidence",
+    "SuggestedDependency",
     "TiedEntries",
     "TripleStatistics",
     "TripletConfig",
@@ -131,6 +135,7 @@ __all__ = [
     "incidence",
     "inverse_form_rates",
     "junction_tree",
+    "leave_one_out",
     "lf_accuracy",
     "lf_accuracy_by_root",
     "log_posterior",
@@ -145,6 +150,7 @@ __all__ = [
     "posterior",
     "prior_conditional_rates",
     "rates_to_tables",
+    "suggest_dependencies",
     "tables_lf_accuracy",
     "third_order_objective",
     "tied_entries",

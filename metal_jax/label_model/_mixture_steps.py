@@ -127,12 +127,12 @@ def annotator_problem(
             np.zeros((len(matrix), s)) if known is None else np.where(known, 0, -np.inf)
         ),
         item_weights=to_device(evidence.weights[:, None]),
-        known=None if known is None else to_device(_decided(known, tree), bool),
+        known=None if known is None else to_device(decided_leaves(known, tree), bool),
     )
     return data, prior, log_spread
 
 
-def _decided(known: np.ndarray, tree: TaskTree) -> np.ndarray:
+def decided_leaves(known: np.ndarray, tree: TaskTree) -> np.ndarray:
     """bool[n, s], leaves of roots on which gold says something about the item."""
     parts = [
         np.broadcast_to(~known[:, span].all(axis=1, keepdims=True), known[:, span].shape)
@@ -150,7 +150,7 @@ def balance_with_gold(
     """
     if evidence.known is None:
         return balance
-    spread = evidence.known * balance * _decided(evidence.known, tree)
+    spread = evidence.known * balance * decided_leaves(evidence.known, tree)
     gold = np.zeros(tree.num_leaves)
     for span in tree.root_leaves:
         share = spread[:, span] / np.maximum(spread[:, span].sum(1, keepdims=True), 1e-12)

@@ -234,11 +234,10 @@ def contested_items(
 
 def _unit_vectors(features: Sequence[str] | ArrayLike) -> Any:
     """Rows of unit length, or zero: a dense or a sparse matrix [n, p]."""
-    if isinstance(features, str) or (
-        isinstance(features, Sequence) and all(isinstance(text, str) for text in features)
-    ):
+    if isinstance(features, str):
         check_texts("features", features)
-        return _tf_idf(features)
+    if isinstance(features, Sequence) and all(isinstance(text, str) for text in features):
+        return _tf_idf([str(text) for text in features])
     array = np.asarray(features, np.float32)
     if array.ndim != 2:
         raise ValueError(f"features: got shape {array.shape}, expected n texts or [n, p] numbers")
