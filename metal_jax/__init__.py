@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from metal_jax import (
         checkpoint,
         datasets,
+        interop,
         label_model,
         labeling,
         metrics,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "checkpoint",
     "datasets",
+    "interop",
     "label_model",
     "labeling",
     "metrics",

@@ -20,6 +20,7 @@ LAYERS = {
     "label_model": 3,
     "network": 3,
     "datasets": 4,
+    "interop": 4,
     "reproduce": 5,
     "cli": 6,
     "__main__": 7,
@@ -27,6 +28,7 @@ LAYERS = {
 ROOMS = [
     "datasets",
     "exhaust",
+    "interop",
     "label_model",
     "labeling",
     "metrics",

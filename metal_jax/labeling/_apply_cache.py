@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from metal_jax._core.files import replaced
 from metal_jax.labeling._apply_blocks import FAILED, Block
 from metal_jax.labeling._digests import digest_of, lf_digest
 from metal_jax.labeling._functions import LabelingFunction
@@ -46,7 +47,8 @@ class VoteCache:
             path = Path(folder) / key
             path.mkdir(parents=True, exist_ok=True)
             about = json.dumps({"lf": lf.name, "tasks": list(lf.tasks), "version": lf.version})
-            _replace(path / "lf.json", (about + "\n").encode())
+            with replaced(path / "lf.json") as file:
+                file.write((about + "\n").encode())
             self._folders.append(path)
 
     def load(self, block: Block) -> dict[int, np.ndarray]:
@@ -70,20 +72,8 @@ class VoteCache:
 
     def save(self, number: int, block: Block, votes: np.ndarray) -> None:
         """Keep an LF's votes on a block."""
-        path = self._folders[number] / _name(block)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as file:
-                np.save(file, votes, allow_pickle=False)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+        with replaced(self._folders[number] / _name(block)) as file:
+            np.save(file, votes, allow_pickle=False)
 
 
 def _name(block: Block) -> str:
