@@ -7,7 +7,16 @@ import sys
 from collections.abc import Sequence
 
 import metal_jax
-from metal_jax.cli import _analyze, _evaluate, _exhaust, _label, _predict, _reproduce, _train
+from metal_jax.cli import (
+    _analyze,
+    _apply,
+    _evaluate,
+    _exhaust,
+    _label,
+    _predict,
+    _reproduce,
+    _train,
+)
 from metal_jax.cli._common import Parser
 
 
@@ -54,6 +63,7 @@ def _parser() -> Parser:
     parser = Parser(prog="metal-jax", description=str(metal_jax.__doc__).partition("\n")[0])
     parser.add_argument("--version", action="version", version=metal_jax.__version__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _apply.add_command(commands)
     _analyze.add_command(commands)
     _label.add_command(commands)
     _train.add_command(commands)

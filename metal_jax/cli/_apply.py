@@ -1,0 +1,201 @@
+"""`metal-jax apply`: labelling functions and items in, votes out."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metal_jax.cli._common import (
+    add_output_options,
+    check_writable,
+    plain_console,
+    plain_table,
+    print_json,
+    quiet_progress,
+    replaced,
+)
+
+if TYPE_CHECKING:
+    from metal_jax.labeling import AppliedVotes, ApplyProgress, LabelingFunction
+
+_EPILOG = """
+LFS.py is a Python module, which is imported: every labelling function that stands in it, on its own
+or in a list, in the order of the file. ITEMS.jsonl has a JSON object a line, which LFs see as a
+mapping; "item", if it is there, is its name. The output is an .npz of L, lf_names and perhaps
+items, which `analyze` and `label` read.
+
+With --cache, LFs that did not change do not run again, and work that was interrupted goes on.
+
+Examples:
+  metal-jax apply lfs.py texts.jsonl --tree tree.json --out votes.npz --cache votes.cache
+  metal-jax analyze votes.npz --tree tree.json
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Add the command to the parser's sub-commands."""
+    parser = commands.add_parser(
+        "apply",
+        help="run labelling functions on items: votes for analyze and label",
+        description="Run the labelling functions of a Python file on items, and write their votes.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("lfs", type=Path, metavar="LFS.py", help="module of labelling functions")
+    parser.add_argument("items", type=Path, metavar="ITEMS.jsonl", help="items, one a line")
+    parser.add_argument(
+        "--tree", type=Path, required=True, metavar="FILE", help="task tree that LFs vote on (JSON)"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="where to write, e.g. votes.npz"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes that run LFs (default: 1)"
+    )
+    parser.add_argument(
+        "--cache", type=Path, metavar="FOLDER", help="keep votes here, for the next time"
+    )
+    parser.add_argument(
+        "--on-error",
+        choices=("raise", "abstain"),
+        default="raise",
+        help="stop where an LF fails, or count it and go on (default: raise)",
+    )
+    add_output_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    check_writable(options.out, options.lfs, options.items, options.tree)
+    from metal_jax import labeling, task_tree  # loads JAX
+
+    tree = task_tree.read_json(options.tree)
+    lfs = _load_lfs(options.lfs)
+    items = _read_items(options.items)
+    last: list[ApplyProgress] = []
+    with quiet_progress(options) as say:
+
+        def tell(progress: ApplyProgress) -> None:
+            last[:] = [progress]
+            errors = sum(progress.num_errors.values())
+            say(
+                f"{progress.num_items:,} of {len(items):,} items, "
+                f"{progress.items_per_second:,.0f} items/s"
+                + (f", {errors:,} errors in {len(progress.num_errors)} LFs" if errors else "")
+            )
+
+        try:
+            applied = labeling.apply(
+                lfs,
+                items,
+                tree,
+                on_error=options.on_error,
+                on_progress=tell,
+                workers=options.workers,
+                cache=options.cache,
+            )
+        except KeyboardInterrupt as interrupt:
+            hint = "" if options.cache is None else "; run it again and it goes on where it was"
+            raise KeyboardInterrupt(f"interrupted{hint}") from interrupt
+    arrays = {"L": applied.votes, "lf_names": np.asarray(applied.lf_names, str)}
+    if tree.num_tasks == 1:
+        arrays["k"] = np.asarray(tree.num_nodes)
+    if names := [str(item["item"]) for item in items if "item" in item]:
+        arrays["items"] = np.asarray(names, str)
+    with replaced(options.out) as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    about = _about(options, applied, last[-1])
+    if options.json:
+        print_json(about)
+    elif not options.quiet:
+        _print(about)
+    return 0
+
+
+def _load_lfs(path: Path) -> list[LabelingFunction]:
+    """The labelling functions of a module, each once, in the order of the file."""
+    from metal_jax.labeling import LabelingFunction
+
+    if not path.is_file() or path.suffix != ".py" or not path.stem.isidentifier():
+        raise ValueError(f"{path}: expected a Python file whose name is a module's, such as lfs.py")
+    if path.stem in sys.stdlib_module_names or path.stem in sys.builtin_module_names:
+        raise ValueError(f"{path}: Python has a module of that name; rename the file")
+    sys.path.insert(0, str(path.parent.resolve()))  # where workers find it too
+    sys.modules.pop(path.stem, None)
+    importlib.invalidate_caches()
+    # Byte code is kept by the second: a file that was just edited would be taken for the old one.
+    kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        module = importlib.import_module(path.stem)
+    except Exception as error:
+        raise ValueError(f"{path}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.dont_write_bytecode = kept
+    found: dict[int, LabelingFunction] = {}
+    for value in vars(module).values():
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(one, LabelingFunction):
+                found.setdefault(id(one), one)
+    if not found:
+        raise ValueError(f"{path}: there are no labelling functions in it")
+    return list(found.values())
+
+
+def _read_items(path: Path) -> list[dict[str, Any]]:
+    items = []
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                item = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{path}: line {number}: not JSON: {error}") from error
+            if not isinstance(item, dict):
+                raise ValueError(f"{path}: line {number}: expected an object")
+            if items and ("item" in item) != ("item" in items[-1]):
+                raise ValueError(f'{path}: line {number}: either every line has "item" or none has')
+            items.append(item)
+    if not items:
+        raise ValueError(f"{path}: there are no items")
+    return items
+
+
+def _about(
+    options: argparse.Namespace, applied: AppliedVotes, progress: ApplyProgress
+) -> dict[str, Any]:
+    voted = applied.votes >= 0
+    return {
+        "items": len(applied.votes),
+        "covered_items": int(voted.any(axis=1).sum()),
+        "seconds": progress.seconds,
+        "items_per_second": progress.items_per_second,
+        "calls": progress.num_calls,
+        "cached_calls": progress.num_cached,
+        "lfs": [
+            {"name": name, "coverage": float(share), "errors": int(errors)}
+            for name, share, errors in zip(
+                applied.lf_names, voted.mean(axis=0), applied.num_errors, strict=True
+            )
+        ],
+        "out": str(options.out),
+    }
+
+
+def _print(about: dict[str, Any]) -> None:
+    console = plain_console()
+    table = plain_table(["LF"], ["coverage", "errors"])
+    for row in about["lfs"]:
+        table.add_row(row["name"], f"{row['coverage']:.3f}", f"{row['errors']:,}")
+    console.print(table)
+    console.print(
+        f"{about['items']:,} items in {about['seconds']:.1f} s "
+        f"({about['items_per_second']:,.0f} items/s), {about['covered_items']:,} with a vote; "
+        f"{about['calls']:,} calls of LFs, {about['cached_calls']:,} from the cache"
+    )
+    console.print(f"wrote {about['out']}")
