@@ -306,12 +306,13 @@ def to_cleanlab(labels: ArrayLike, probabilities: ArrayLike, tree: TaskTree) -> 
     if len(tree.roots) != 1:
         raise ValueError(f"cleanlab has one label an item, the tree has {len(tree.roots)} roots")
     nodes, q = np.asarray(labels), np.asarray(probabilities, float)
-    if q.shape != (len(nodes), tree.num_leaves) or nodes.ndim != 1:
+    if nodes.ndim != 1 or q.shape != (len(nodes), tree.num_leaves):
         raise ValueError(
             f"got labels of shape {nodes.shape} and probabilities of shape {q.shape}, expected "
             f"[n] and [n, {tree.num_leaves}]"
         )
-    if ((nodes < -1) | (nodes >= tree.num_nodes)).any():
+    whole = np.issubdtype(nodes.dtype, np.integer)
+    if not whole or ((nodes < -1) | (nodes >= tree.num_nodes)).any():
         raise ValueError(f"labels: expected node ids in -1..{tree.num_nodes - 1}")
     total = q.sum(axis=1)
     bad = ~(np.abs(total - 1) < 1e-3)

@@ -63,7 +63,9 @@ def _encode(value: Any, put: Callable[[bytes], None]) -> None:
         content = value.encode("utf-8", "surrogatepass")
         put(b"s%d:" % len(content))
         put(content)
-    elif value is None or kind in (bool, int, float):
+    elif kind is int:
+        put(b"i%x;" % value)
+    elif value is None or kind in (bool, float):
         put(f"{kind.__name__}{value!r};".encode())
     elif kind is bytes:
         put(b"b%d:" % len(value))

@@ -173,7 +173,7 @@ def posterior_entropy(probabilities: ArrayLike, tree: TaskTree) -> np.ndarray:
         float64[n], in nats, summed over the roots.
 
     Raises:
-        ValueError: a wrong shape.
+        ValueError: a wrong shape, or a probability outside [0, 1].
 
     Example:
         >>> posterior_entropy([[0.5, 0.5], [1.0, 0.0]], TaskTree.single(2)).round(3)
@@ -182,6 +182,12 @@ def posterior_entropy(probabilities: ArrayLike, tree: TaskTree) -> np.ndarray:
     q = np.asarray(probabilities, float)
     if q.ndim != 2 or q.shape[1] != tree.num_leaves:
         raise ValueError(f"probabilities: got shape {q.shape}, expected [n, {tree.num_leaves}]")
+    bad = ~((q >= 0) & (q <= 1 + 1e-6))
+    if bad.any():
+        row, leaf = np.argwhere(bad)[0]
+        raise ValueError(
+            f"probabilities: row {row}, leaf {leaf}: got {q[row, leaf]}, expected 0..1"
+        )
     return -np.sum(q * np.log(np.where(q > 0, q, 1)), axis=1) + 0.0
 
 
@@ -238,7 +244,8 @@ def _unit_vectors(features: Sequence[str] | ArrayLike) -> Any:
         check_texts("features", features)
     if isinstance(features, Sequence) and all(isinstance(text, str) for text in features):
         return _tf_idf([str(text) for text in features])
-    array = np.asarray(features, np.float32)
+    with np.errstate(over="ignore"):  # infinite then, and refused
+        array = np.asarray(features).astype(np.float32)
     if array.ndim != 2:
         raise ValueError(f"features: got shape {array.shape}, expected n texts or [n, p] numbers")
     if not np.isfinite(array).all():

