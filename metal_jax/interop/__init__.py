@@ -12,6 +12,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from metal_jax.interop._formats import (
+    CleanlabInputs,
+    to_cleanlab,
+    to_cleanlab_annotators,
+    to_snorkel,
+    write_wrench,
+)
 from metal_jax.interop._frames import frame_columns, frame_items
 from metal_jax.interop._soft_labels import (
     read_soft_labels,
@@ -19,17 +26,12 @@ from metal_jax.interop._soft_labels import (
     task_probabilities,
     write_soft_labels,
 )
-from metal_jax.interop._votes import (
-    CleanlabInputs,
+from metal_jax.interop._vote_frames import (
     from_crowdkit,
     gold_from_labels,
-    to_cleanlab,
-    to_cleanlab_annotators,
     to_crowdkit,
-    to_snorkel,
     votes_from_frame,
     votes_to_frame,
-    write_wrench,
 )
 
 if TYPE_CHECKING:
