@@ -70,14 +70,16 @@ def run_in_pool(
         RuntimeError: a process ended by itself.
     """
     sent = [_sendable(lf) for lf in lfs]
-    waiting: collections.deque[tuple[Job, concurrent.futures.Future[Any]]] = collections.deque()
+    waiting: collections.deque[tuple[Job, concurrent.futures.Future[Any] | None]]
+    waiting = collections.deque()
     # Never fork: JAX has threads, and a forked copy of their locks may hang.
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(workers, context, _start, (sent, tree))
     try:
         for job in jobs:
             bare = job.block._replace(digests=[])
-            waiting.append((job, pool.submit(_work, job.missing, bare, raising)))
+            future = pool.submit(_work, job.missing, bare, raising) if job.missing else None
+            waiting.append((job, future))
             if len(waiting) > _AHEAD * workers:
                 yield _result(*waiting.popleft())
         while waiting:
@@ -86,7 +88,9 @@ def run_in_pool(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _result(job: Job, future: concurrent.futures.Future[Any]) -> tuple[Job, np.ndarray]:
+def _result(job: Job, future: concurrent.futures.Future[Any] | None) -> tuple[Job, np.ndarray]:
+    if future is None:  # the cache knew it all
+        return job, np.empty((len(job.block.items), 0), np.int32)
     here = f"items {job.block.rows[0]} to {job.block.rows[-1]}"
     try:
         votes, failure = future.result()

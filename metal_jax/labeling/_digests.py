@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import decimal
 import dis
 import functools
 import hashlib
@@ -18,6 +20,7 @@ import numpy as np
 from metal_jax.labeling._functions import Item, LabelingFunction
 
 _SIZE = 16  # bytes
+_BY_REPR = (datetime.datetime, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal)
 _NAMED = (
     type,
     types.FunctionType,
@@ -31,8 +34,8 @@ def item_digest(item: Item) -> bytes | None:
     """A hash of an item's value, equal for equal items and, in practice, for no others.
 
     Args:
-        item: anything made of strings, numbers, bytes, None, lists, tuples, mappings, dataclasses
-            and numeric arrays.
+        item: anything made of strings, numbers, dates, bytes, None, lists, tuples, mappings,
+            dataclasses and numeric arrays.
 
     Returns:
         16 bytes, or None where it holds something else.
@@ -67,6 +70,8 @@ def _encode(value: Any, put: Callable[[bytes], None]) -> None:
         put(b"i%x;" % value)
     elif value is None or kind in (bool, float):
         put(f"{kind.__name__}{value!r};".encode())
+    elif kind in _BY_REPR:
+        put(f"{kind.__qualname__}{value!r};".encode())
     elif kind is bytes:
         put(b"b%d:" % len(value))
         put(value)

@@ -1,6 +1,7 @@
 """`apply` in parallel, with duplicates, with a cache: the same votes every time."""
 
 import dataclasses
+import datetime
 import importlib.util
 import io
 import os
@@ -88,6 +89,7 @@ def test_items_that_cannot_be_hashed_are_all_computed():
         [{"a": 1, "b": 2}, {"a": 2, "b": 1}, {"a": 1}, {"ab": 12}],
         [np.zeros(2), np.zeros((2, 1)), np.zeros(2, np.float32), np.ones(2), np.zeros((1, 2))],
         [-0.0, 0.0, 0, False, ""],
+        [datetime.date(2026, 1, 2), datetime.datetime(2026, 1, 2), "datetime.date(2026, 1, 2)"],
         ["\ud800", "\ufffd", "é", "e\u0301"],
     ],
 )
@@ -251,6 +253,17 @@ def test_editing_one_lf_runs_one_column(tmp_path):
     applied, calls = again()
     assert calls == {"goal": 23, "rain": 33}
     assert applied.votes[-1].tolist() == [-1, 1]
+
+
+def test_a_full_cache_needs_no_worker(tmp_path, monkeypatch):
+    items = [{"text": text} for text in lf_module.TEXTS]
+    plain = apply(lf_module.LFS, items, TREE, cache=tmp_path, block_size=2)
+
+    def refuse(*arguments, **settings):
+        raise AssertionError("a worker was started")
+
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor.submit", refuse)
+    assert_same(apply(lf_module.LFS, items, TREE, cache=tmp_path, block_size=2, workers=2), plain)
 
 
 def test_damaged_files_are_computed_anew(tmp_path):
