@@ -101,7 +101,7 @@ class LabelModelEstimator(BaseEstimator):
             float64[n, k], rows sum to one (over each root of a forest).
         """
         check_is_fitted(self)
-        q = np.asarray(label_model.posterior(self.result_, self._votes(X, reset=False)), float)
+        q = np.array(label_model.posterior(self.result_, self._votes(X, reset=False)), float)
         for span in self.result_.tree.root_leaves:  # the model's rows sum to one in float32
             q[:, span] /= q[:, span].sum(axis=1, keepdims=True)
         return q

@@ -25,14 +25,14 @@ NOT_VOTES = {
     name: REAL_NUMBERS
     for name in (
         "check_dict_unchanged",
-        "check_dont_overwrite_attributes",
+        "check_dont_overwrite_parameters",
         "check_dtype_object",
         "check_estimators_dtypes",
         "check_estimators_fit_returns_self",
+        "check_estimators_nan_inf",
         "check_estimators_overwrite_params",
         "check_estimators_pickle",
         "check_f_contiguous_array_estimator",
-        "check_fit1d",
         "check_fit2d_1feature",
         "check_fit2d_1sample",
         "check_fit2d_predict1d",
@@ -114,10 +114,11 @@ def test_check_estimator():
         check["check_name"]: check["exception"] for check in done if check["status"] == "failed"
     }
     assert not failed
-    assert sum(check["status"] == "passed" for check in done) >= 15
-    for check in done:
-        if check["status"] == "xfail":
-            assert isinstance(check["exception"], ValueError | AssertionError), check
+    assert sum(check["status"] == "passed" for check in done) >= 17
+    refused = [check for check in done if check["status"] == "xfail"]
+    assert {check["check_name"] for check in refused} == set(NOT_VOTES)  # none is excused for long
+    for check in refused:
+        assert isinstance(check["exception"], ValueError | AssertionError), check
 
 
 def test_importing_the_room_needs_no_other_library():
