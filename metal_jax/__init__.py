@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         labeling,
         metrics,
         network,
+        report,
         reproduce,
         task_tree,
     )
@@ -30,6 +31,7 @@ __all__ = [
     "labeling",
     "metrics",
     "network",
+    "report",
     "reproduce",
     "task_tree",
 ]

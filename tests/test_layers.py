@@ -21,6 +21,7 @@ LAYERS = {
     "network": 3,
     "datasets": 4,
     "interop": 4,
+    "report": 5,
     "reproduce": 5,
     "cli": 6,
     "__main__": 7,
@@ -33,6 +34,7 @@ ROOMS = [
     "labeling",
     "metrics",
     "network",
+    "report",
     "reproduce",
     "task_tree",
 ]

@@ -14,6 +14,7 @@ from metal_jax.cli import (
     _exhaust,
     _label,
     _predict,
+    _report,
     _reproduce,
     _train,
 )
@@ -70,5 +71,6 @@ def _parser() -> Parser:
     _predict.add_command(commands)
     _evaluate.add_command(commands)
     _exhaust.add_command(commands)
+    _report.add_command(commands)
     _reproduce.add_command(commands)
     return parser
