@@ -40,7 +40,6 @@ from metal_jax.label_model._discovery import pair_counts
 from metal_jax.label_model._glad_em import GladPrior, glad_data
 from metal_jax.label_model._mace import mace_prior
 from metal_jax.label_model._mace_em import MaceDirichlets
-from metal_jax.label_model._mixture_params import _log_posterior
 from metal_jax.label_model._rates import column_blocks
 from metal_jax.label_model._relations import relation_incidence
 from metal_jax.labeling import column_ids, overlap_counts, used_columns
@@ -104,8 +103,7 @@ def annotators(data):
 
 
 def default_posterior(params):
-    fired = jnp.zeros((20, len(params.detector_columns)))
-    return _log_posterior(params, DATA.votes, jnp.ones((20, 1)), fired, DATA.lf_of_column, TREE)
+    return params.log_posterior(VOTES, RESULT.columns, TREE)
 
 
 def relation_products(votes):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import metal_jax
 from metal_jax.cli import _analyze, _evaluate, _exhaust, _label, _predict, _reproduce, _train
 from metal_jax.cli._common import Parser
+from metal_jax.cli._compilation_cache import use_compilation_cache
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parser().parse_args(arguments)
+        use_compilation_cache()
         return options.run(options)
     except KeyboardInterrupt as interrupt:
         return _say(str(interrupt) or "interrupted", 1)
