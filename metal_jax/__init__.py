@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from metal_jax import (
         checkpoint,
         datasets,
+        export,
         label_model,
         labeling,
         metrics,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "checkpoint",
     "datasets",
+    "export",
     "label_model",
     "labeling",
     "metrics",

@@ -20,12 +20,14 @@ LAYERS = {
     "label_model": 3,
     "network": 3,
     "datasets": 4,
+    "export": 4,
     "reproduce": 5,
     "cli": 6,
     "__main__": 7,
 }
 ROOMS = [
     "datasets",
+    "export",
     "exhaust",
     "label_model",
     "labeling",

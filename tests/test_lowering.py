@@ -1,4 +1,4 @@
-"""Every public kernel lowers for cpu, cuda and tpu."""
+"""Every public kernel, and what is predicted, lowers for cpu, cuda, rocm and tpu."""
 
 import dataclasses
 
@@ -13,6 +13,7 @@ from metal_jax._core.optimiser import OptimiserConfig, make_optimiser
 from metal_jax._core.recurrent import lstm
 from metal_jax._core.training_state import evaluate, start
 from metal_jax._core.training_steps import StepOptions, run_steps
+from metal_jax.export import PLATFORMS, lower_label_model
 from metal_jax.label_model import (
     ConditionalTables,
     MaceConfig,
@@ -277,5 +278,9 @@ KERNELS = {
 def test_lowers_everywhere(name):
     function, argument = KERNELS[name]
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), argument)
-    exported = jax.export.export(jax.jit(function), platforms=["cpu", "cuda", "tpu"])(shapes)
-    assert exported.platforms == ("cpu", "cuda", "tpu")
+    exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(shapes)
+    assert exported.platforms == PLATFORMS
+
+
+def test_cliques_lower_for_any_number_of_items():
+    assert lower_label_model(DEPENDENT).in_avals[0].shape[1:] == BINARY.shape[1:]

@@ -10,11 +10,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from metal_jax._core.files import replaced
 
 
 class Parser(argparse.ArgumentParser):
@@ -131,18 +133,6 @@ def check_writable(path: Path, *inputs: Path | None) -> None:
     for other in inputs:
         if other is not None and path.exists() and other.exists() and path.samefile(other):
             raise ValueError(f"{path}: is also an input; give another file to write")
-
-
-@contextlib.contextmanager
-def replaced(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes its place in one step, so that it is never half-written."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

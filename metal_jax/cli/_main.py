@@ -7,7 +7,16 @@ import sys
 from collections.abc import Sequence
 
 import metal_jax
-from metal_jax.cli import _analyze, _evaluate, _exhaust, _label, _predict, _reproduce, _train
+from metal_jax.cli import (
+    _analyze,
+    _evaluate,
+    _exhaust,
+    _export,
+    _label,
+    _predict,
+    _reproduce,
+    _train,
+)
 from metal_jax.cli._common import Parser
 from metal_jax.cli._compilation_cache import use_compilation_cache
 
@@ -61,6 +70,7 @@ def _parser() -> Parser:
     _train.add_command(commands)
     _predict.add_command(commands)
     _evaluate.add_command(commands)
+    _export.add_command(commands)
     _exhaust.add_command(commands)
     _reproduce.add_command(commands)
     return parser

@@ -21,6 +21,7 @@ from metal_jax.cli._common import (
     quiet_progress,
     replaced,
 )
+from metal_jax.cli._export import model_folder
 from metal_jax.cli._items import ITEMS_HELP, Items, read_items
 
 if TYPE_CHECKING:
@@ -77,10 +78,7 @@ def predict_items(
     from metal_jax import network
 
     say("loading the model")
-    folder: Path = options.model
-    if (folder / "model").is_dir() or (folder / "checkpoints").is_dir():
-        folder = folder / "model"
-    model = network.load_model(folder)
+    model = network.load_model(model_folder(options.model))
     say("reading items")
     items = read_items(options.items)
     if (model.inputs.reads == "texts") != (items.kind == "texts"):

@@ -47,6 +47,7 @@ from metal_jax.label_model._overlap import (
     paper_sgd,
     polish_tables,
 )
+from metal_jax.label_model._predict import posterior_function
 from metal_jax.label_model._rates import (
     VoteList,
     overlap_objective,
@@ -143,6 +144,7 @@ __all__ = [
     "paper_sgd",
     "polish_tables",
     "posterior",
+    "posterior_function",
     "prior_conditional_rates",
     "rates_to_tables",
     "tables_lf_accuracy",
