@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from metal_jax import (
         checkpoint,
         datasets,
+        distributed,
         export,
         label_model,
         labeling,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "checkpoint",
     "datasets",
+    "distributed",
     "export",
     "label_model",
     "labeling",

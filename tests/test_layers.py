@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "metal_jax"
 LAYERS = {
     "_core": 0,
     "checkpoint": 0,
+    "distributed": 1,
     "task_tree": 1,
     "metrics": 1,
     "labeling": 2,
@@ -27,6 +28,7 @@ LAYERS = {
 }
 ROOMS = [
     "datasets",
+    "distributed",
     "export",
     "exhaust",
     "label_model",

@@ -14,27 +14,36 @@ DATA_AXIS = "data"
 REPLICA_AXIS = "replica"
 
 
-def data_mesh(num_devices: int | None = None) -> Mesh:
-    """A mesh of the first `num_devices` devices (all by default) along one axis, "data"."""
-    return _line(DATA_AXIS, num_devices)
+def data_mesh(num_devices: int | None = None, *, local: bool = False) -> Mesh:
+    """A mesh of the first `num_devices` devices (all by default) along one axis, "data".
+
+    Args:
+        num_devices: how many.
+        local: of this process alone, where there are several.
+
+    Returns:
+        The mesh.
+    """
+    return _line(DATA_AXIS, jax.local_devices() if local else jax.devices(), num_devices)
 
 
 def replica_mesh(num_devices: int | None = None) -> Mesh:
     """A mesh of the first `num_devices` devices (all by default) along one axis, "replica"."""
-    return _line(REPLICA_AXIS, num_devices)
+    return _line(REPLICA_AXIS, jax.devices(), num_devices)
 
 
-def _line(axis: str, num_devices: int | None) -> Mesh:
-    devices = jax.devices()[:num_devices]
+def _line(axis: str, devices: list[jax.Device], num_devices: int | None) -> Mesh:
+    devices = devices[:num_devices]
     return jax.make_mesh((len(devices),), (axis,), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def sum_over_data(
-    function: Callable[[jax.Array], jax.Array], items: jax.Array, mesh: Mesh, *, fill: float
-) -> jax.Array:
+    function: Callable[[jax.Array], Any], items: jax.Array, mesh: Mesh, *, fill: float
+) -> Any:
     """Sum of `function` over the shards of `items`, padded with rows of `fill` to equal shards.
 
-    The function must be additive over items, and `fill` rows must add nothing.
+    The function must be additive over items, and `fill` rows must add nothing. It may return a
+    pytree.
     """
     padding = -items.shape[0] % mesh.shape[DATA_AXIS]
     items = jnp.pad(items, ((0, padding), *((0, 0),) * (items.ndim - 1)), constant_values=fill)
@@ -47,11 +56,28 @@ def sum_over_data(
     )(items)
 
 
+def spread_rows(array: np.ndarray, mesh: Mesh, *, fill: float) -> jax.Array:
+    """Rows padded with `fill` to equal shards and spread over the mesh's "data" axis.
+
+    Args:
+        array: [n, ...], on the host.
+        mesh: with an axis "data".
+        fill: of the padding.
+
+    Returns:
+        [n or a few more, ...].
+    """
+    padding = -len(array) % mesh.shape[DATA_AXIS]
+    widths = ((0, padding), *((0, 0),) * (array.ndim - 1))
+    padded = np.pad(array, widths, constant_values=fill) if padding else array
+    return jax.device_put(padded, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
+
+
 def training_mesh(mesh: Mesh | None) -> Mesh | None:
     """The mesh with axes that the compiler partitions, after a check of their names.
 
     Args:
-        mesh: axes "replica", "data", or both in any order.
+        mesh: axes "replica", "data", "model", or some of them in any order.
 
     Returns:
         The same devices and names; None for None.

@@ -65,6 +65,8 @@ from metal_jax.label_model._result import (
     lf_accuracy_by_root,
     posterior,
 )
+from metal_jax.label_model._stream_fit import StreamConfig, fit_stream
+from metal_jax.label_model._stream_labels import label_stream, read_stream_labels
 from metal_jax.label_model._tables import (
     ConditionalTables,
     log_posterior,
@@ -102,6 +104,7 @@ __all__ = [
     "OverlapConfig",
     "RelationIncidence",
     "SparseIncidence",
+    "StreamConfig",
     "TiedEntries",
     "TripleStatistics",
     "TripletConfig",
@@ -124,6 +127,7 @@ __all__ = [
     "fit_mace",
     "fit_overlap",
     "fit_overlap_from_votes",
+    "fit_stream",
     "fit_triplets",
     "fit_with_dependencies",
     "glad_e_step",
@@ -132,6 +136,7 @@ __all__ = [
     "incidence",
     "inverse_form_rates",
     "junction_tree",
+    "label_stream",
     "lf_accuracy",
     "lf_accuracy_by_root",
     "log_posterior",
@@ -147,6 +152,7 @@ __all__ = [
     "posterior_function",
     "prior_conditional_rates",
     "rates_to_tables",
+    "read_stream_labels",
     "tables_lf_accuracy",
     "third_order_objective",
     "tied_entries",

@@ -72,9 +72,23 @@ def gather_evidence(
 ) -> Evidence:
     """Columns, counts and kinds of checked votes."""
     columns = vote_columns(votes)
+    counts = vote_counts(votes, columns, weights)
+    return evidence_of_counts(votes, weights, columns, counts, known, trust, tree, config)
+
+
+def evidence_of_counts(
+    votes: np.ndarray,
+    weights: np.ndarray,
+    columns: Columns,
+    counts: np.ndarray,
+    known: np.ndarray | None,
+    trust: np.ndarray,
+    tree: TaskTree,
+    config: MixtureConfig,
+) -> Evidence:
+    """Kinds of LFs from their counts; the votes may be a sample of those that were counted."""
     if not columns.num_columns:
         raise ValueError("votes: every LF abstains on every item; there is nothing to fit")
-    counts = vote_counts(votes, columns, weights)
     annotator = annotator_probability(counts, columns, tree)
     if config.annotator is not None:
         annotator = np.full_like(annotator, config.annotator)
@@ -160,9 +174,15 @@ def balance_with_gold(
 
 
 def detector_data(
-    evidence: Evidence, class_balance: np.ndarray, tree: TaskTree
+    evidence: Evidence,
+    class_balance: np.ndarray,
+    tree: TaskTree,
+    overlaps: np.ndarray | None = None,
 ) -> DetectorData | None:
-    """What the detectors are fitted to; None when no LF can be one."""
+    """What the detectors are fitted to; None when no LF can be one.
+
+    `overlaps` float[d, d] are those of all columns, where the votes are a sample.
+    """
     columns, chosen = evidence.columns, evidence.chosen
     if not len(chosen):
         return None
@@ -170,7 +190,10 @@ def detector_data(
     width = bucket(len(chosen))
     fired = fired_matrix(evidence.votes, columns, chosen, width)
     own = fired[:, : len(chosen)]
-    overlaps = own.T @ (own * evidence.weights[:, None].astype(own.dtype))
+    if overlaps is None:
+        overlaps = own.T @ (own * evidence.weights[:, None].astype(own.dtype))
+    else:
+        overlaps = overlaps[np.ix_(chosen, chosen)]
     by_lf = np.bincount(columns.lf, evidence.counts, columns.num_lfs)
     levels = node_levels(part, tree)
     stats = tuple(

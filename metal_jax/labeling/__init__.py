@@ -37,6 +37,7 @@ from metal_jax.labeling._slices import (
     apply_slices,
     slicing_function,
 )
+from metal_jax.labeling._streams import VotePart, VoteReader, VoteStream
 from metal_jax.labeling._summary import LFSummary, format_summary, summarise_lfs
 from metal_jax.labeling._synthetic import SyntheticVotes, synthetic_votes
 
@@ -55,6 +56,9 @@ __all__ = [
     "SlicingFunctionError",
     "SyntheticVotes",
     "VoteFile",
+    "VotePart",
+    "VoteReader",
+    "VoteStream",
     "WrenchSplit",
     "apply",
     "apply_slices",
