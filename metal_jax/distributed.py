@@ -18,6 +18,7 @@ checkpoint.
 """
 
 from metal_jax._core.processes import (
+    gather_arrays,
     gather_bytes,
     initialize,
     lost_process,
@@ -28,6 +29,7 @@ from metal_jax._core.sharding import data_mesh, replica_mesh
 
 __all__ = [
     "data_mesh",
+    "gather_arrays",
     "gather_bytes",
     "initialize",
     "lost_process",

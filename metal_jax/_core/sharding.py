@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -32,7 +32,7 @@ def replica_mesh(num_devices: int | None = None) -> Mesh:
     return _line(REPLICA_AXIS, jax.devices(), num_devices)
 
 
-def _line(axis: str, devices: list[jax.Device], num_devices: int | None) -> Mesh:
+def _line(axis: str, devices: Sequence[Any], num_devices: int | None) -> Mesh:
     devices = devices[:num_devices]
     return jax.make_mesh((len(devices),), (axis,), axis_types=(AxisType.Auto,), devices=devices)
 
@@ -45,32 +45,56 @@ def sum_over_data(
     The function must be additive over items, and `fill` rows must add nothing. It may return a
     pytree.
     """
-    padding = -items.shape[0] % mesh.shape[DATA_AXIS]
-    items = jnp.pad(items, ((0, padding), *((0, 0),) * (items.ndim - 1)), constant_values=fill)
     return jax.shard_map(
         lambda shard: jax.lax.psum(function(shard), DATA_AXIS),
         mesh=mesh,
         in_specs=PartitionSpec(DATA_AXIS),
         out_specs=PartitionSpec(),
         check_vma=False,
-    )(items)
+    )(_padded(items, mesh, fill))
 
 
-def spread_rows(array: np.ndarray, mesh: Mesh, *, fill: float) -> jax.Array:
-    """Rows padded with `fill` to equal shards and spread over the mesh's "data" axis.
+def map_over_data(
+    function: Callable[[jax.Array], jax.Array], items: jax.Array, mesh: Mesh, *, fill: float
+) -> jax.Array:
+    """`function`, which treats each item by itself, on the shards of `items`."""
+    mapped = jax.shard_map(
+        function,
+        mesh=mesh,
+        in_specs=PartitionSpec(DATA_AXIS),
+        out_specs=PartitionSpec(DATA_AXIS),
+        check_vma=False,
+    )(_padded(items, mesh, fill))
+    return mapped[: items.shape[0]]
+
+
+def _padded(items: jax.Array, mesh: Mesh, fill: float) -> jax.Array:
+    padding = -items.shape[0] % mesh.shape[DATA_AXIS]
+    widths = ((0, padding), *((0, 0),) * (items.ndim - 1))
+    return jnp.pad(items, widths, constant_values=fill) if padding else items
+
+
+def spread_items(tree: Any, num_items: int, mesh: Mesh) -> Any:
+    """Arrays on the devices of a mesh, those of items spread over its "data" axis.
 
     Args:
-        array: [n, ...], on the host.
+        tree: pytree of arrays.
+        num_items: n; arrays with a leading axis of n are padded with zeros to equal shards.
         mesh: with an axis "data".
-        fill: of the padding.
 
     Returns:
-        [n or a few more, ...].
+        The tree; other arrays are on all devices.
     """
-    padding = -len(array) % mesh.shape[DATA_AXIS]
-    widths = ((0, padding), *((0, 0),) * (array.ndim - 1))
-    padded = np.pad(array, widths, constant_values=fill) if padding else array
-    return jax.device_put(padded, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
+
+    def put(x: jax.Array) -> jax.Array:
+        if x.ndim < 2 or x.shape[0] != num_items:
+            return jax.device_put(x, NamedSharding(mesh, PartitionSpec()))
+        host = np.asarray(x)
+        padding = -num_items % mesh.shape[DATA_AXIS]
+        host = np.pad(host, ((0, padding), *((0, 0),) * (host.ndim - 1)))
+        return jax.device_put(host, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
+
+    return jax.tree.map(put, tree)
 
 
 def training_mesh(mesh: Mesh | None) -> Mesh | None:
@@ -157,7 +181,14 @@ def split_items(batch: Any, mesh: Mesh | None) -> Any:
     return jax.tree.map(split, batch)
 
 
-def place(tree: Any, axes: Any, mesh: Mesh | None, items_axis: int | None = None) -> Any:
+def place(
+    tree: Any,
+    axes: Any,
+    mesh: Mesh | None,
+    items_axis: int | None = None,
+    *,
+    own_share: bool = False,
+) -> Any:
     """Arrays on the devices where `over_replicas` wants them.
 
     Args:
@@ -166,6 +197,7 @@ def place(tree: Any, axes: Any, mesh: Mesh | None, items_axis: int | None = None
         mesh: from `training_mesh`.
         items_axis: axis of one replica's arrays to split over "data", where it splits evenly; None
             copies them to all devices of that axis.
+        own_share: of several processes each gives its own share of the items, rather than all.
 
     Returns:
         The tree.
@@ -178,6 +210,10 @@ def place(tree: Any, axes: Any, mesh: Mesh | None, items_axis: int | None = None
             spec = list(_spec(mesh, axis))
             at = None if items_axis is None else items_axis + (axis is not None)
             size = axis_size(mesh, DATA_AXIS)
+            if own_share and at is not None and jax.process_count() > 1:
+                spec += [None] * (at - len(spec)) + [DATA_AXIS]
+                sharding = NamedSharding(mesh, PartitionSpec(*spec))
+                return jax.make_array_from_process_local_data(sharding, np.asarray(x))
             if at is not None and size > 1 and x.ndim > at and x.shape[at] % size == 0:
                 spec += [None] * (at - len(spec)) + [DATA_AXIS]
             return jax.device_put(x, NamedSharding(mesh, PartitionSpec(*spec)))

@@ -218,7 +218,7 @@ def fit_annotators(
         if not fixed_balance:
             log_prior = log_balance_of(jnp.sum(balance_weight * q, axis=0), prior.balance, tree)
         log_q, evidence = expect(log_vote, log_prior)
-        change = jnp.max(jnp.abs(jnp.exp(log_q) - q))
+        change = jnp.max(jnp.abs(jnp.exp(log_q) - q) * (data.item_weights > 0))
         trace = state.trace.at[state.num_steps].set(evidence)
         return AnnotatorState(log_q, log_vote, log_prior, change, state.num_steps + 1, trace)
 

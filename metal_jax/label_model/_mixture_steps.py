@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from metal_jax._core.sharding import spread_items
 from metal_jax.label_model._annotators import (
     AnnotatorData,
     AnnotatorPrior,
@@ -18,6 +21,7 @@ from metal_jax.label_model._annotators import (
 )
 from metal_jax.label_model._class_balance import label_pseudo_items, log_balance_of, node_masses
 from metal_jax.label_model._detectors import detector_statistics
+from metal_jax.label_model._incidence import spread_incidence
 from metal_jax.label_model._kinds import annotator_probability
 from metal_jax.label_model._mixture_params import MixtureConfig, MixtureParams
 from metal_jax.label_model._mixture_program import DetectorData, MixtureFit
@@ -220,6 +224,19 @@ def detector_data(
         own_root=to_device(pad_to(column_root_mask(part, tree), width), bool),
         covered=to_device(covered, bool),
     )
+
+
+def spread_evidence(
+    data: AnnotatorData, detectors: DetectorData | None, num_items: int, mesh: Mesh
+) -> tuple[AnnotatorData, DetectorData | None]:
+    """The problem with its items spread over a mesh; padding has no weight and no votes."""
+    votes = spread_incidence(data.votes, num_items, mesh)
+    spread = spread_items(data._replace(votes=()), num_items, mesh)._replace(votes=votes)
+    if detectors is not None:
+        fired = spread_items(detectors.fired, num_items, mesh)
+        rest = jax.device_put(detectors._replace(fired=()), NamedSharding(mesh, PartitionSpec()))
+        detectors = rest._replace(fired=fired)
+    return spread, detectors
 
 
 def node_levels(columns: Columns, tree: TaskTree) -> list[Columns]:

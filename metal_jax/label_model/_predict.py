@@ -9,10 +9,14 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.typing import ArrayLike
 
 from metal_jax._core.checks import check_integer, check_shape
+from metal_jax._core.sharding import map_over_data
 from metal_jax.label_model._glad import GladParams
 from metal_jax.label_model._result import FitResult
+from metal_jax.labeling import ABSTAIN
 from metal_jax.task_tree import log_normalise_roots
 
 
@@ -56,3 +60,19 @@ def posterior_function(result: FitResult) -> Callable[[jax.Array], jax.Array]:
         return jnp.exp(log_normalise_roots(tree, log_q))
 
     return function
+
+
+def posterior_program(result: FitResult, mesh: Mesh | None) -> Callable[[ArrayLike], jax.Array]:
+    """`posterior_function`, compiled, with the items spread over a mesh.
+
+    Args:
+        result: a fit.
+        mesh: with an axis "data"; None for one device.
+
+    Returns:
+        As `posterior_function`.
+    """
+    function = posterior_function(result)
+    if mesh is None:
+        return jax.jit(function)
+    return jax.jit(lambda votes: map_over_data(function, votes, mesh, fill=ABSTAIN))

@@ -21,12 +21,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from metal_jax._core.files import replaced
-from metal_jax._core.sharding import spread_rows
-from metal_jax.label_model._predict import posterior_function
+from metal_jax.label_model._predict import posterior_program
 from metal_jax.label_model._result import FitResult
 from metal_jax.label_model._stream_counts import OnProgress, vote_dtype
 from metal_jax.label_model._stream_passes import of_one_shape
-from metal_jax.labeling import ABSTAIN, VotePart, VoteStream, validate
+from metal_jax.labeling import VotePart, VoteStream, validate
 
 _ABOUT = "labels.json"
 
@@ -81,7 +80,7 @@ def label_stream(
     target.mkdir(parents=True, exist_ok=True)
     names = ["=".join(tree.node_names[node]) for node in tree.leaf_nodes]
     _check_folder(target, {"leaf_names": names, "part_items": part_items, "model": _sum(result)})
-    function, size = jax.jit(posterior_function(result)), min(votes.batch_items, part_items)
+    function, size = posterior_program(result, mesh), min(votes.batch_items, part_items)
     dtype, done, paths = vote_dtype(tree), 0, []
     for part in votes.parts(part_items):
         path = target / f"{part.path.stem}-{part.start:012d}.{file_format}"
@@ -94,8 +93,7 @@ def label_stream(
         with replaced(path) as file, _writer(file, part, names, file_format) as write:
             for batch in votes.read(part):
                 (filled,) = of_one_shape([validate(batch, tree)], size, dtype)
-                given = filled if mesh is None else spread_rows(filled, mesh, fill=ABSTAIN)
-                write(np.asarray(function(given), np.float32)[: len(batch)])
+                write(np.asarray(function(filled), np.float32)[: len(batch)])
                 done += len(batch)
                 if on_progress is not None:
                     on_progress("labelling", done)
