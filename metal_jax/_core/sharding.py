@@ -12,6 +12,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 DATA_AXIS = "data"
 REPLICA_AXIS = "replica"
+MODEL_AXIS = "model"
+
+_MIN_SHARE = 128  # outputs of a layer on each device, under which splitting it saves nothing
 
 
 def data_mesh(num_devices: int | None = None, *, local: bool = False) -> Mesh:
@@ -97,6 +100,13 @@ def spread_items(tree: Any, num_items: int, mesh: Mesh) -> Any:
     return jax.tree.map(put, tree)
 
 
+def off_mesh(tree: Any, mesh: Mesh | None) -> Any:
+    """Results that are whole on every device of a mesh, on the default device alone."""
+    if mesh is None:
+        return tree
+    return jax.tree.map(lambda x: jax.device_put(np.asarray(x)), tree)
+
+
 def training_mesh(mesh: Mesh | None) -> Mesh | None:
     """The mesh with axes that the compiler partitions, after a check of their names.
 
@@ -107,13 +117,15 @@ def training_mesh(mesh: Mesh | None) -> Mesh | None:
         The same devices and names; None for None.
 
     Raises:
-        ValueError: another axis.
+        ValueError: another axis, or a model axis with several processes.
     """
     if mesh is None:
         return None
     for name in mesh.axis_names:
-        if name not in (REPLICA_AXIS, DATA_AXIS):
-            raise ValueError(f"mesh: got axis {name!r}, expected {REPLICA_AXIS!r} or {DATA_AXIS!r}")
+        if name not in (known := (REPLICA_AXIS, DATA_AXIS, MODEL_AXIS)):
+            raise ValueError(f"mesh: got axis {name!r}, expected some of {known}")
+    if MODEL_AXIS in mesh.axis_names and jax.process_count() > 1:
+        raise ValueError("mesh: a model axis is for the devices of one process")
     return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
 
 
@@ -179,6 +191,37 @@ def split_items(batch: Any, mesh: Mesh | None) -> Any:
         return jax.lax.with_sharding_constraint(x, sharding)
 
     return jax.tree.map(split, batch)
+
+
+def split_wide(state: Any, mesh: Mesh | None) -> Any:
+    """Spread wide layers and heads over the mesh's "model" axis, if any, by their outputs.
+
+    XLA computes each device's outputs from its own weights, and gathers what needs all of them
+    (the softmax of a head, the next layer).
+
+    Args:
+        state: pytree of arrays with a leading axis of replicas: parameters and whatever an
+            optimiser keeps for them. Split are those of two axes or more beside it whose last one
+            divides into shares of at least 128.
+        mesh: from `training_mesh`.
+
+    Returns:
+        The tree; inside `jax.jit` a constraint on its results.
+    """
+    size = axis_size(mesh, MODEL_AXIS)
+    if mesh is None or size == 1:
+        return state
+
+    def split(x: Any) -> Any:
+        if x.ndim < 3 or x.shape[-1] % size or x.shape[-1] < _MIN_SHARE * size:
+            return x
+        spec = [*_spec(mesh, 0), *[None] * x.ndim][: x.ndim - 1]
+        sharding = NamedSharding(mesh, PartitionSpec(*spec, MODEL_AXIS))
+        if isinstance(x, jax.core.Tracer):
+            return jax.lax.with_sharding_constraint(x, sharding)
+        return jax.device_put(x, sharding)
+
+    return jax.tree.map(split, state)
 
 
 def place(

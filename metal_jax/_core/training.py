@@ -89,7 +89,8 @@ def train(
         data_axes: `vmap` axes of `data` and `validation`, as pytrees of hashable containers: None
             where shared by the replicas, 0 where the first axis is the replica's.
         mesh: axes "replica", to spread the replicas; "data", to spread the items of each
-            (micro-)batch, which must be a multiple of it; or both. It may span the devices of
+            (micro-)batch, which must be a multiple of it; "model", to spread the outputs of wide
+            layers and heads (`split_wide`); or several of them. It may span the devices of
             several processes, which then all make this call: with the same data, or each with a
             stream of its own shares of the batches. Process 0 writes logs and checkpoints.
         on_progress: called after each evaluation.

@@ -31,7 +31,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from metal_jax._core.checks import check_positive
-from metal_jax._core.sharding import spread_items
+from metal_jax._core.sharding import off_mesh, spread_items
 from metal_jax.label_model._choices import choice_columns
 from metal_jax.label_model._class_balance import checked_class_balance
 from metal_jax.label_model._dawid_skene_prior import (
@@ -318,7 +318,8 @@ def fit_dawid_skene(
         fixed_balance=class_balance is not None,
         max_steps=config.max_steps,
     )
-    result = em_result("dawid_skene", state.tables, columns, tree, state, config.tolerance)
+    tables = off_mesh(state.tables, mesh)
+    result = em_result("dawid_skene", tables, columns, tree, state, config.tolerance)
     return join_lfs(result, pairs)
 
 

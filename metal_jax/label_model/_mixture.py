@@ -61,6 +61,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from metal_jax._core.minimise import STATUS
+from metal_jax._core.sharding import off_mesh
 from metal_jax.label_model._class_balance import checked_class_balance
 from metal_jax.label_model._gold import checked_accuracy, checked_supervision
 from metal_jax.label_model._lf_roots import lf_roots
@@ -166,7 +167,7 @@ def fit(
     num_steps = int(state.num_steps)
     result = FitResult(
         method="mixture",
-        params=mixture_params(fitted, evidence, log_spread, tree),
+        params=off_mesh(mixture_params(fitted, evidence, log_spread, tree), mesh),
         columns=evidence.columns,
         tree=tree,
         converged=converged,
