@@ -18,15 +18,21 @@ from metal_jax.labeling import VoteStream, overlap_statistics, synthetic_votes
 from metal_jax.task_tree import TaskTree
 
 WORKER, ROOT = Path(__file__).with_name("worker.py"), Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "09_many_devices.py"
 TREE = TaskTree.single(3)
 SECONDS = 600  # how long a run may take on a busy machine
 
 
-def start(task, folder, count):
-    """The processes of one run, each with its output in a file."""
+def free_port():
+    """A port that nobody listens at."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def start(task, folder, count):
+    """The processes of one run, each with its output in a file."""
+    port = free_port()
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -36,6 +42,9 @@ def start(task, folder, count):
     for number in range(count):
         with open(folder / f"{task}-{number}.log", "w") as log:
             command = [sys.executable, WORKER, task, folder, port, count, number]
+            if task == "example":
+                command = [sys.executable, EXAMPLE, "--coordinator", f"127.0.0.1:{port}"]
+                command += ["--processes", count, "--process", number, "--folder", folder]
             processes.append(
                 subprocess.Popen(
                     list(map(str, command)), env=environment, stdout=log, stderr=subprocess.STDOUT
@@ -136,3 +145,11 @@ def test_a_lost_process_ends_the_others_and_a_restart_goes_on(tmp_path):
     again = run("network", tmp_path, 2)
     for key, array in whole.items():
         np.testing.assert_array_equal(again[key], array)
+
+
+@pytest.mark.slow
+def test_the_example_runs_on_two_processes(tmp_path):
+    assert finish(start("example", tmp_path, 2)) == [0, 0]
+    for number in range(2):
+        said = (tmp_path / f"example-{number}.log").read_text()
+        assert f"process {number} of 2, 1 devices: network and label model agree on" in said
