@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from metal_jax import (
         checkpoint,
         datasets,
+        distributed,
+        exhaust,
+        export,
         interop,
         label_model,
         labeling,
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = [
     "checkpoint",
     "datasets",
+    "distributed",
+    "exhaust",
+    "export",
     "interop",
     "label_model",
     "labeling",

@@ -22,6 +22,8 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from metal_jax._core.processes import gather_bytes
+
 Tree = TypeVar("Tree")
 
 _IDENTITY = "training.json"
@@ -35,6 +37,8 @@ def save(
     overwrite: bool = False,
 ) -> None:
     """Write a pytree of arrays to a folder; readers never see half of it.
+
+    A collective of all processes, of which process 0 writes.
 
     Args:
         path: the folder to make.
@@ -50,14 +54,18 @@ def save(
         raise ValueError(f"{target} exists; pass overwrite=True to replace it")
     record = _plain("metadata", dict(metadata or {}))
     fresh, old = _beside(target, ".new"), _beside(target, ".old")
-    if target.exists():
+    first = jax.process_index() == 0
+    if first and target.exists():
         shutil.rmtree(old, ignore_errors=True)
-    shutil.rmtree(fresh, ignore_errors=True)
-    ocp.save(str(fresh), params, custom_metadata=record)
-    if target.exists():
-        target.rename(old)
-    fresh.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+    if first:
+        shutil.rmtree(fresh, ignore_errors=True)
+    ocp.save(str(fresh), params, custom_metadata=record)  # the others wait here for process 0
+    if first:
+        if target.exists():
+            target.rename(old)
+        fresh.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    gather_bytes(b"")  # nobody goes on before it is there
 
 
 def load(path: str | os.PathLike[str], like: Tree) -> Tree:
@@ -84,7 +92,7 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
         [0.0, 1.0, 2.0]
     """
     source = _existing(path)
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like
     )
@@ -158,7 +166,8 @@ class TrainingCheckpoints:
 
     A checkpoint holds a checksum of every array: one that was cut short or damaged is not loaded,
     the one before it is. What tells a training from others is in `training.json` beside them. One
-    process at a time, on one host.
+    training at a time. Where it has several processes all make the same calls: process 0 writes,
+    all read, from a folder that all of them see.
 
     Args:
         config: where and how often.
@@ -222,6 +231,8 @@ class TrainingCheckpoints:
         given = _plain("identity", {**identity, "metadata": self._metadata})
         steps = [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
         if not steps:
+            if jax.process_index() != 0:
+                return None
             fresh = file.with_suffix(".new")
             fresh.write_text(json.dumps(given))
             fresh.replace(file)

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "metal_jax"
 LAYERS = {
     "_core": 0,
     "checkpoint": 0,
+    "distributed": 1,
     "task_tree": 1,
     "metrics": 1,
     "labeling": 2,
@@ -22,13 +23,16 @@ LAYERS = {
     "datasets": 4,
     "interop": 4,
     "report": 5,
+    "export": 4,
     "reproduce": 5,
     "cli": 6,
     "__main__": 7,
 }
 ROOMS = [
     "datasets",
+    "distributed",
     "exhaust",
+    "export",
     "interop",
     "label_model",
     "labeling",

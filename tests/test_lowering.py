@@ -1,4 +1,4 @@
-"""Every public kernel lowers for cpu, cuda and tpu."""
+"""Every public kernel, and what is predicted, lowers for cpu, cuda, rocm and tpu."""
 
 import dataclasses
 
@@ -13,6 +13,7 @@ from metal_jax._core.optimiser import OptimiserConfig, make_optimiser
 from metal_jax._core.recurrent import lstm
 from metal_jax._core.training_state import evaluate, start
 from metal_jax._core.training_steps import StepOptions, run_steps
+from metal_jax.export import PLATFORMS, lower_label_model
 from metal_jax.label_model import (
     ConditionalTables,
     MaceConfig,
@@ -40,7 +41,6 @@ from metal_jax.label_model._discovery import pair_counts
 from metal_jax.label_model._glad_em import GladPrior, glad_data
 from metal_jax.label_model._mace import mace_prior
 from metal_jax.label_model._mace_em import MaceDirichlets
-from metal_jax.label_model._mixture_params import _log_posterior
 from metal_jax.label_model._rates import column_blocks
 from metal_jax.label_model._relations import relation_incidence
 from metal_jax.labeling import column_ids, overlap_counts, used_columns
@@ -104,8 +104,7 @@ def annotators(data):
 
 
 def default_posterior(params):
-    fired = jnp.zeros((20, len(params.detector_columns)))
-    return _log_posterior(params, DATA.votes, jnp.ones((20, 1)), fired, DATA.lf_of_column, TREE)
+    return params.log_posterior(VOTES, RESULT.columns, TREE)
 
 
 def relation_products(votes):
@@ -279,5 +278,9 @@ KERNELS = {
 def test_lowers_everywhere(name):
     function, argument = KERNELS[name]
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), argument)
-    exported = jax.export.export(jax.jit(function), platforms=["cpu", "cuda", "tpu"])(shapes)
-    assert exported.platforms == ("cpu", "cuda", "tpu")
+    exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(shapes)
+    assert exported.platforms == PLATFORMS
+
+
+def test_cliques_lower_for_any_number_of_items():
+    assert lower_label_model(DEPENDENT).in_avals[0].shape[1:] == BINARY.shape[1:]

@@ -23,6 +23,7 @@ import optax
 from jax.sharding import Mesh
 
 from metal_jax._core.batches import BatchStream
+from metal_jax._core.processes import lost_process
 from metal_jax._core.sharding import training_mesh
 from metal_jax._core.training_config import TrainingConfig
 from metal_jax._core.training_history import Checkpoints, fingerprints
@@ -88,7 +89,10 @@ def train(
         data_axes: `vmap` axes of `data` and `validation`, as pytrees of hashable containers: None
             where shared by the replicas, 0 where the first axis is the replica's.
         mesh: axes "replica", to spread the replicas; "data", to spread the items of each
-            (micro-)batch, which must be a multiple of it; or both.
+            (micro-)batch, which must be a multiple of it; "model", to spread the outputs of wide
+            layers and heads (`split_wide`); or several of them. It may span the devices of
+            several processes, which then all make this call: with the same data, or each with a
+            stream of its own shares of the batches. Process 0 writes logs and checkpoints.
         on_progress: called after each evaluation.
         log: where the run is recorded.
         checkpoints: where the state is saved and, if it is there already, taken up from. The result
@@ -137,8 +141,9 @@ def train(
     with contextlib.ExitStack() as stack:
         if checkpoints is not None:
             stack.callback(checkpoints.close)
+        stack.enter_context(lost_process("training"))
         writer = None
-        if log is not None:
+        if log is not None and jax.process_index() == 0:
             resumable = checkpoints is not None
             writer = stack.enter_context(_open_log(log, run, config, resumable=resumable))
             run.log_run = writer.run

@@ -88,7 +88,10 @@ class TrainingRun:
         self._data = None if self._stream else self._place(data, self._data_axes)
         example = self._data
         if self._stream is not None:
-            example = self._place(self._stream.prepare(self._stream.first()), self._data_axes)
+            first = self._stream.prepare(self._stream.first())
+            if jax.process_count() > 1:  # shapes are all that counts, and all that is the same
+                first = jax.tree.map(lambda x: np.zeros(np.shape(x), jnp.result_type(x)), first)
+            example = self._place(first, self._data_axes)
         self._validation = self._place(validation, self._validation_axes, items_axis=0)
         self._first_step = 0 if paused is None else paused.num_steps
         if paused is None:
@@ -111,9 +114,11 @@ class TrainingRun:
         self.log_run: str | None = None
         self._ended = False
 
-    def _place(self, tree: Any, axes: Any, items_axis: int | None = None) -> Any:
+    def _place(
+        self, tree: Any, axes: Any, items_axis: int | None = None, *, own_share: bool = False
+    ) -> Any:
         padded = pad_replicas(tree, axes, self._padding)
-        return place(padded, axes, self._mesh, items_axis)
+        return place(padded, axes, self._mesh, items_axis, own_share=own_share)
 
     @property
     def num_steps(self) -> int:
@@ -154,7 +159,7 @@ class TrainingRun:
         self._state, scores = evaluate(
             self._state,
             self._validation,
-            jnp.int32(step),
+            np.int32(step),
             score=self._score,
             watch=self._config.watch,
             lower_is_better=self._config.lower_is_better,
@@ -181,7 +186,7 @@ class TrainingRun:
             if not batches:
                 break
             block = stack_batches(batches, self._data_axes, size)
-            block = self._place(block, self._data_axes, items_axis=1)
+            block = self._place(block, self._data_axes, items_axis=1, own_share=True)
             total = total + self._run_steps(block, taken, len(batches))
             taken += len(batches)
         return total, taken
@@ -191,8 +196,8 @@ class TrainingRun:
         self._state, total = run_steps(
             self._state,
             data,
-            jnp.int32(self.num_steps + taken),
-            jnp.int32(num_steps),
+            np.int32(self.num_steps + taken),
+            np.int32(num_steps),
             loss=self._loss,
             optimiser=self._optimiser,
             options=StepOptions(config.batch_size, config.micro_batches, config.ema_decay),

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from metal_jax._core.sharding import over_replicas
+from metal_jax._core.sharding import over_replicas, split_wide
 
 Init = Callable[[jax.Array, Any], Any]
 """`init(key, batch)` -> parameters of one replica, for batches like this one of a single item."""
@@ -97,7 +97,7 @@ def start(
             jnp.int32(0),
         )
 
-    return over_replicas(one, (0, data_axes), mesh)(keys, data)
+    return split_wide(over_replicas(one, (0, data_axes), mesh)(keys, data), mesh)
 
 
 @functools.partial(
@@ -154,7 +154,8 @@ def evaluate(
         )
         return state, scores
 
-    return over_replicas(run, (0, validation_axes, None), mesh)(state, validation, step)
+    state, scores = over_replicas(run, (0, validation_axes, None), mesh)(state, validation, step)
+    return split_wide(state, mesh), scores
 
 
 def named_scores(found: Any, watch: str) -> dict[str, jax.Array]:

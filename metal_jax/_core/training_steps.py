@@ -19,7 +19,7 @@ import optax
 from jax.sharding import Mesh
 
 from metal_jax._core.batches import epoch_order
-from metal_jax._core.sharding import over_replicas, split_items
+from metal_jax._core.sharding import over_replicas, split_items, split_wide
 from metal_jax._core.training_state import TrainState
 
 Loss = Callable[[Any, Any, jax.Array], Any]
@@ -106,7 +106,8 @@ def run_steps(
         return state, total
 
     in_axes = (0, data_axes, None, None)
-    return over_replicas(run, in_axes, mesh)(state, data, first_step, num_steps)
+    state, total = over_replicas(run, in_axes, mesh)(state, data, first_step, num_steps)
+    return split_wide(state, mesh), total
 
 
 def _pick(block: Any, order: None, step: jax.Array, i: jax.Array) -> tuple[None, Any]:

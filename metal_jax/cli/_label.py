@@ -23,6 +23,7 @@ from metal_jax.cli._common import (
     quiet_progress,
     replaced,
 )
+from metal_jax.cli._export import summary, write_exported
 from metal_jax.cli._methods import METHODS, Fitted, check_options, fit
 
 if TYPE_CHECKING:
@@ -92,13 +93,23 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="for methods that draw random numbers (default: 0)"
     )
+    parser.add_argument(
+        "--export",
+        type=Path,
+        metavar="FILE",
+        help="also write the fitted model as a function of votes that needs JAX alone; see "
+        "metal-jax export",
+    )
     add_output_options(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
     path, predict = _inputs(options)
-    check_writable(options.out, path, predict, options.gold, options.tree)
+    inputs = (path, predict, options.gold, options.tree)
+    check_writable(options.out, *inputs)
+    if options.export is not None:
+        check_writable(options.export, *inputs)
     from metal_jax.cli import _votes  # loads JAX
 
     with quiet_progress(options) as say:
@@ -133,6 +144,7 @@ def _run(options: argparse.Namespace) -> int:
         arrays = _arrays(probs, fitted, new, file)
         with replaced(options.out) as out:
             _write_npz(out, arrays)
+        exported = None if options.export is None else _export(options.export, fitted, file)
 
     voted = (new.votes >= 0).any(1)
     shares = probs[voted].mean(0) if voted.any() else probs.mean(0)
@@ -154,6 +166,7 @@ def _run(options: argparse.Namespace) -> int:
         ),
         "out": str(options.out),
         "arrays": {name: list(array.shape) for name, array in arrays.items()},
+        "export": exported,
     }
     if options.json:
         print_json(about)
@@ -277,6 +290,18 @@ def _write_npz(file: Any, arrays: Mapping[str, np.ndarray]) -> None:
                 np.lib.format.write_array(entry, np.ascontiguousarray(array), allow_pickle=False)
 
 
+def _export(path: Path, fitted: Fitted, file: VoteFile) -> dict[str, Any]:
+    """Write the posterior as a function of votes; what is said about it."""
+    import jax
+
+    from metal_jax import export
+
+    assert fitted.function is not None
+    example = jax.ShapeDtypeStruct((1, file.votes.shape[1]), np.int32)
+    lowered = export.lower(fitted.function(), example)
+    return write_exported(path, lowered, file.tree, len(file.votes))
+
+
 def _print(about: dict[str, Any], fixed: bool) -> None:
     from metal_jax.cli import _votes
 
@@ -316,3 +341,5 @@ def _print(about: dict[str, Any], fixed: bool) -> None:
         )
     arrays = ", ".join(f"{name} {shape}" for name, shape in about["arrays"].items())
     console.print(f"wrote {about['out']}: {arrays}")
+    if about["export"]:
+        console.print("\n".join(summary(about["export"])))

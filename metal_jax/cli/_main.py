@@ -12,6 +12,7 @@ from metal_jax.cli import (
     _apply,
     _evaluate,
     _exhaust,
+    _export,
     _label,
     _predict,
     _report,
@@ -19,6 +20,7 @@ from metal_jax.cli import (
     _train,
 )
 from metal_jax.cli._common import Parser
+from metal_jax.cli._compilation_cache import use_compilation_cache
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parser().parse_args(arguments)
+        use_compilation_cache()
         return options.run(options)
     except KeyboardInterrupt as interrupt:
         return _say(str(interrupt) or "interrupted", 1)
@@ -70,6 +73,7 @@ def _parser() -> Parser:
     _train.add_command(commands)
     _predict.add_command(commands)
     _evaluate.add_command(commands)
+    _export.add_command(commands)
     _exhaust.add_command(commands)
     _report.add_command(commands)
     _reproduce.add_command(commands)

@@ -5,6 +5,7 @@ A new family is one line of `METHODS`: what its function accepts is read from it
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -62,6 +63,7 @@ class Fitted(NamedTuple):
         num_restarts: fits started elsewhere as a check.
         restarts_agreeing: how many of them label alike.
         result: what the fit returned; None for majority vote.
+        function: gives the posterior as a pure function of votes on the device.
     """
 
     posterior: Callable[..., np.ndarray]
@@ -73,6 +75,7 @@ class Fitted(NamedTuple):
     num_restarts: int = 0
     restarts_agreeing: int = 0
     result: FitResult | None = None
+    function: Callable[[], Callable[[Any], Any]] | None = None
 
 
 def check_options(name: str, **given: Any) -> None:
@@ -150,6 +153,7 @@ def fit(
         num_restarts=result.num_restarts,
         restarts_agreeing=result.restarts_agreeing,
         result=result,
+        function=functools.partial(label_model.posterior_function, result),
     )
 
 
@@ -175,4 +179,12 @@ def _majority(votes: np.ndarray, tree: TaskTree) -> Fitted:
     agreed = np.take_along_axis(mass, np.maximum(votes, 0).astype(np.int64), axis=1)
     with np.errstate(invalid="ignore"):
         accuracy = np.sum(agreed * (votes >= 0), 0) / np.sum(votes >= 0, 0)
-    return Fitted(posterior, accuracy, probs.mean(0), True, "nothing to fit", 0)
+    return Fitted(
+        posterior,
+        accuracy,
+        probs.mean(0),
+        True,
+        "nothing to fit",
+        0,
+        function=lambda: lambda new: label_model.majority_vote(new, tree),
+    )

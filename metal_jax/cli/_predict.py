@@ -21,6 +21,7 @@ from metal_jax.cli._common import (
     quiet_progress,
     replaced,
 )
+from metal_jax.cli._export import model_folder
 from metal_jax.cli._items import ITEMS_HELP, Items, read_items
 
 if TYPE_CHECKING:
@@ -98,9 +99,7 @@ def load_model(folder: Path) -> network.Model:
     """The model of a folder that `train` wrote, or of the model's own."""
     from metal_jax import network
 
-    if (folder / "model").is_dir() or (folder / "checkpoints").is_dir():
-        folder = folder / "model"
-    return network.load_model(folder)
+    return network.load_model(model_folder(folder))
 
 
 def paths(model: network.Model, predictions: network.Predictions) -> np.ndarray:

@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from metal_jax._core.sharding import REPLICA_AXIS, axis_size, off_mesh, training_mesh
 from metal_jax.exhaust._curve_baselines import predict_from_curve
 from metal_jax.exhaust._predictor_inputs import InputMap, Inputs, build_inputs, encode
 from metal_jax.exhaust._predictor_network import LstmNetwork, network_of
@@ -94,6 +96,7 @@ def fit_predictor(
     epochs_seen: int = 0,
     held_out: str = "validation",
     config: PredictorConfig | None = None,
+    mesh: Mesh | None = None,
 ) -> Predictor:
     """Train the ensemble on recorded runs.
 
@@ -105,14 +108,22 @@ def fit_predictor(
             nothing later is read. 0: untrained networks.
         held_out: role that overfitting and seconds_to_best compare with.
         config: settings.
+        mesh: devices along an axis "replica", over which the members are spread, or "data", over
+            which the runs of each batch are, or both; sizes must divide.
 
     Returns:
         The predictor.
 
     Raises:
-        ValueError: no names, a target unknown, or one that fewer than 2 members' runs have.
+        ValueError: no names, a target unknown, one that fewer than 2 members' runs have, or sizes
+            that do not divide.
     """
-    config = config or PredictorConfig()
+    config, mesh = config or PredictorConfig(), training_mesh(mesh)
+    if config.num_members % axis_size(mesh, REPLICA_AXIS):
+        raise ValueError(
+            f"mesh: got {axis_size(mesh, REPLICA_AXIS)} devices along {REPLICA_AXIS!r}, expected a "
+            f"divisor of the {config.num_members} members"
+        )
     if not names or isinstance(names, str):
         raise ValueError(f"names: got {names!r:.60}, expected a sequence of at least one target")
     asked = np.stack([_targets(runs, name, epochs_seen, held_out) for name in names], 1)
@@ -152,7 +163,9 @@ def fit_predictor(
         jnp.asarray(weights),
         network=network,
         config=config,
+        mesh=mesh,
     )
+    params = off_mesh(params, mesh)
     judged = _judge_members(params, network, arrays, standardised[:, : len(names)], part, config)
     return Predictor(
         params,

@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
+from metal_jax._core.sharding import over_replicas, split_items
 from metal_jax.exhaust._predictor_inputs import Inputs
 from metal_jax.exhaust._predictor_network import LstmNetwork, NetworkConfig, apply_network
 from metal_jax.exhaust._tokens import PADDING, UNKNOWN
@@ -87,7 +89,7 @@ def trained_on(part: np.ndarray, member: int) -> np.ndarray:
     return np.flatnonzero(part != member)[:num]
 
 
-@functools.partial(jax.jit, static_argnames=("network", "config"))
+@functools.partial(jax.jit, static_argnames=("network", "config", "mesh"))
 def train_members(
     keys: jax.Array,
     arrays: Inputs,
@@ -97,8 +99,13 @@ def train_members(
     *,
     network: LstmNetwork,
     config: PredictorConfig,
+    mesh: Mesh | None = None,
 ) -> Any:
-    """Parameters of all members: one scan over steps, mapped over members."""
+    """Parameters of all members: one scan over steps, mapped over members.
+
+    A mesh (from `training_mesh`) spreads the members over its "replica" axis, and the runs of each
+    batch over its "data" axis.
+    """
     warm_up = config.num_steps // 20
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, warm_up, config.num_steps
@@ -123,7 +130,9 @@ def train_members(
             total += config.ranking_weight * _ranking_loss(location, values, known, weights)
         return total
 
-    def member(key: jax.Array, rows: jax.Array, dropout: jax.Array):
+    def member(
+        key: jax.Array, rows: jax.Array, dropout: jax.Array, arrays: Inputs, values: jax.Array
+    ):
         init_key, run_key = jax.random.split(key)
         params = network.init(init_key, jax.tree.map(lambda x: x[:1], arrays))
 
@@ -134,7 +143,8 @@ def train_members(
             chosen = rows[jax.random.randint(batch_key, (batch_size,), 0, len(rows))]
             batch = jax.tree.map(lambda x: x[chosen], arrays)
             batch = _hide_kinds(batch, config.unknown_rate, unknown_key)
-            grads = jax.grad(loss)(params, batch, values[chosen], dropout, dropout_key)
+            batch, known = split_items((batch, values[chosen]), mesh)
+            grads = jax.grad(loss)(params, batch, known, dropout, dropout_key)
             updates, opt_state = optimiser.update(grads, opt_state, params)
             return (optax.apply_updates(params, updates), opt_state), None
 
@@ -143,7 +153,7 @@ def train_members(
         return params
 
     rates = jnp.asarray(np.array(config.dropout)[config.member_rate], jnp.float32)
-    return jax.vmap(member)(keys, rows, rates)
+    return over_replicas(member, (0, 0, 0, None, None), mesh)(keys, rows, rates, arrays, values)
 
 
 def _hide_kinds(batch: Inputs, rate: float, key: jax.Array) -> Inputs:

@@ -48,6 +48,7 @@ from metal_jax.label_model._overlap import (
     paper_sgd,
     polish_tables,
 )
+from metal_jax.label_model._predict import posterior_function
 from metal_jax.label_model._rates import (
     VoteList,
     overlap_objective,
@@ -65,6 +66,8 @@ from metal_jax.label_model._result import (
     lf_accuracy_by_root,
     posterior,
 )
+from metal_jax.label_model._stream_fit import StreamConfig, fit_stream
+from metal_jax.label_model._stream_labels import label_stream, read_stream_labels
 from metal_jax.label_model._suggestions import SuggestedDependency, suggest_dependencies
 from metal_jax.label_model._tables import (
     ConditionalTables,
@@ -104,6 +107,7 @@ __all__ = [
     "OverlapConfig",
     "RelationIncidence",
     "SparseIncidence",
+    "StreamConfig",
     "SuggestedDependency",
     "TiedEntries",
     "TripleStatistics",
@@ -127,6 +131,7 @@ __all__ = [
     "fit_mace",
     "fit_overlap",
     "fit_overlap_from_votes",
+    "fit_stream",
     "fit_triplets",
     "fit_with_dependencies",
     "glad_e_step",
@@ -135,6 +140,7 @@ __all__ = [
     "incidence",
     "inverse_form_rates",
     "junction_tree",
+    "label_stream",
     "leave_one_out",
     "lf_accuracy",
     "lf_accuracy_by_root",
@@ -148,8 +154,10 @@ __all__ = [
     "paper_sgd",
     "polish_tables",
     "posterior",
+    "posterior_function",
     "prior_conditional_rates",
     "rates_to_tables",
+    "read_stream_labels",
     "suggest_dependencies",
     "tables_lf_accuracy",
     "third_order_objective",

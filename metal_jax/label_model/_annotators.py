@@ -201,19 +201,6 @@ def fit_annotators(
         balance_weight = jnp.where(data.known, 1, balance_weight)
     balance_weight = balance_weight * data.item_weights
 
-    def pooled(counts: jax.Array, strength: jax.Array) -> jax.Array:
-        everywhere = jnp.sum(counts + prior.vote / counts.shape[1], axis=1, keepdims=True)
-        centre = everywhere * data.own_root
-        total = jax.ops.segment_sum(centre, data.lf, m)[data.lf]
-        return strength * centre / jnp.where(total > 0, total, 1)
-
-    def tables(counts: jax.Array) -> jax.Array:
-        counts = counts * data.own_root
-        counts = counts + (prior.vote if prior.pooled is None else pooled(counts, prior.pooled))
-        total = jax.ops.segment_sum(counts, data.lf, m) + prior.other
-        share = counts / jnp.where(data.own_root, total[data.lf], 1)
-        return jnp.log(jnp.where(data.own_root, share, 1))
-
     def expect(log_vote: jax.Array, log_prior: jax.Array) -> tuple[jax.Array, jax.Array]:
         score = data.votes.apply(data.weight * log_vote) + data.offset + log_prior
         log_q = log_normalise_roots(tree, score)
@@ -225,12 +212,13 @@ def fit_annotators(
 
     def body(state: AnnotatorState) -> AnnotatorState:
         q = jnp.exp(state.log_q)
-        log_vote = tables(data.votes.transpose_apply(q * data.item_weights))
+        counts = data.votes.transpose_apply(q * data.item_weights)
+        log_vote = annotator_tables(counts, data.lf, data.own_root, prior)
         log_prior = log_balance
         if not fixed_balance:
             log_prior = log_balance_of(jnp.sum(balance_weight * q, axis=0), prior.balance, tree)
         log_q, evidence = expect(log_vote, log_prior)
-        change = jnp.max(jnp.abs(jnp.exp(log_q) - q))
+        change = jnp.max(jnp.abs(jnp.exp(log_q) - q) * (data.item_weights > 0))
         trace = state.trace.at[state.num_steps].set(evidence)
         return AnnotatorState(log_q, log_vote, log_prior, change, state.num_steps + 1, trace)
 
@@ -246,6 +234,33 @@ def fit_annotators(
         lambda s: (s.num_steps < max_steps) & ~(s.change <= tolerance), body, state
     )
     return state, _residual_correlation(data, state, m)
+
+
+def annotator_tables(
+    counts: jax.Array, lf: jax.Array, own_root: jax.Array, prior: AnnotatorPrior
+) -> jax.Array:
+    """The M-step: log tables from expected counts.
+
+    Args:
+        counts: float[d, s], expected votes of each column at each leaf.
+        lf: int32[d].
+        own_root: bool[d, s], as in `AnnotatorData`.
+        prior: pseudo-counts.
+
+    Returns:
+        float[d, s].
+    """
+    m = prior.other.shape[0]
+    counts, vote = counts * own_root, prior.vote
+    if prior.pooled is not None:
+        everywhere = jnp.sum(counts + vote / counts.shape[1], axis=1, keepdims=True)
+        centre = everywhere * own_root
+        total = jax.ops.segment_sum(centre, lf, m)[lf]
+        vote = prior.pooled * centre / jnp.where(total > 0, total, 1)
+    counts = counts + vote
+    total = jax.ops.segment_sum(counts, lf, m) + prior.other
+    share = counts / jnp.where(own_root, total[lf], 1)
+    return jnp.log(jnp.where(own_root, share, 1))
 
 
 def draw_from_prior(key: jax.Array, prior: AnnotatorPrior) -> AnnotatorPrior:
@@ -266,13 +281,18 @@ def draw_from_prior(key: jax.Array, prior: AnnotatorPrior) -> AnnotatorPrior:
     )
 
 
+def residual_tables(
+    log_vote: jax.Array, lf: jax.Array, covered: jax.Array, weight: jax.Array, m: int
+) -> tuple[jax.Array, jax.Array]:
+    """What a vote is beyond expectation, and its spread: float[d, s] twice; as `AnnotatorData`."""
+    right = jax.ops.segment_sum(jnp.exp(log_vote) * covered, lf, m)[lf]
+    return weight * (covered - right), weight * jnp.sqrt(jnp.clip(right * (1 - right), 0))
+
+
 def _residual_correlation(data: AnnotatorData, state: AnnotatorState, m: int) -> jax.Array:
     """Correlation within items of "this vote is right" beyond what the tables say; float[]."""
     q = jnp.exp(state.log_q) * data.item_weights
-    right = jnp.exp(state.log_vote) * data.covered
-    right = jax.ops.segment_sum(right, data.lf, m)[data.lf]
-    residual = data.weight * (data.covered - right)
-    spread = data.weight * jnp.sqrt(jnp.clip(right * (1 - right), 0))
+    residual, spread = residual_tables(state.log_vote, data.lf, data.covered, data.weight, m)
 
     def pairs(table: jax.Array) -> jax.Array:
         return jnp.sum(q * (data.votes.apply(table) ** 2 - data.votes.apply(table**2)))

@@ -154,7 +154,7 @@ def _log_posterior(tables: CliqueTables, symbols: jax.Array, tree: TaskTree) -> 
         row = start + jnp.sum(symbols[:, members] * strides, axis=-1)
         return total + sign.astype(total.dtype) * tables.log_table[row], None
 
-    score = jnp.broadcast_to(tables.log_prior, (len(symbols), tree.num_leaves))
+    score = jnp.broadcast_to(tables.log_prior, (symbols.shape[0], tree.num_leaves))
     factors = (tables.members, tables.strides, tables.start, tables.sign)
     # One factor at a time: memory stays O(n s).
     return log_normalise_roots(tree, jax.lax.scan(add, score, factors)[0])

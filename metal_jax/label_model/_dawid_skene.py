@@ -27,9 +27,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from metal_jax._core.checks import check_positive
+from metal_jax._core.sharding import off_mesh, spread_items
 from metal_jax.label_model._choices import choice_columns
 from metal_jax.label_model._class_balance import checked_class_balance
 from metal_jax.label_model._dawid_skene_prior import (
@@ -44,7 +46,7 @@ from metal_jax.label_model._dawid_skene_prior import (
     tied_entries,
 )
 from metal_jax.label_model._gold import checked_accuracy, checked_supervision
-from metal_jax.label_model._incidence import Incidence, incidence
+from metal_jax.label_model._incidence import Incidence, incidence, spread_incidence
 from metal_jax.label_model._lf_roots import lf_roots
 from metal_jax.label_model._majority import majority_vote
 from metal_jax.label_model._result import FitResult, em_result, join_lfs
@@ -211,7 +213,10 @@ def _run_em(
     def body(state: _EMState) -> _EMState:
         tables = maximise(state.log_q)
         log_q, evidence = e_step(tables, data, tree)
-        change = jnp.max(jnp.abs(jnp.exp(log_q) - jnp.exp(state.log_q)))
+        change = jnp.abs(jnp.exp(log_q) - jnp.exp(state.log_q))
+        if data.weight is not None:
+            change = change * (data.weight > 0)[:, None]
+        change = jnp.max(change)
         objective = evidence + log_prior_density(tables, prior)
         trace = state.trace.at[state.num_steps].set(objective)
         return _EMState(log_q, tables, change, state.num_steps + 1, trace)
@@ -234,6 +239,7 @@ def fit_dawid_skene(
     gold: ArrayLike | None = None,
     item_weights: ArrayLike | None = None,
     accuracy: ArrayLike | None = None,
+    mesh: Mesh | None = None,
 ) -> FitResult:
     """Fit Dawid-Skene tables by EM, from the majority vote.
 
@@ -250,6 +256,7 @@ def fit_dawid_skene(
         item_weights: float[n], not negative; a whole number counts as that many copies.
         accuracy: float[m] in (0, 1), what is believed of each LF: the centre of its prior, in place
             of `config.prior_accuracy`; NaN where nothing is.
+        mesh: devices along an axis "data", over which the items are spread.
 
     Returns:
         The fit; `objective_trace` is the log-posterior, which never falls.
@@ -294,10 +301,16 @@ def fit_dawid_skene(
     dtype = jnp.result_type(float)
     with np.errstate(divide="ignore"):
         log_start = jnp.asarray(np.log(start), dtype)
-    state = _run_em(
+    log_q, data = (
         log_normalise_roots(tree, log_start),
-        jnp.log(jnp.asarray(balance, dtype)),
         vote_data(matrix, columns, **known._asdict()),
+    )
+    if mesh is not None:
+        log_q, data = _spread(log_q, data, len(matrix), mesh)
+    state = _run_em(
+        log_q,
+        jnp.log(jnp.asarray(balance, dtype)),
+        data,
         jax.tree.map(lambda x: jnp.asarray(x, dtype), prior),
         tied_entries(columns, tree, config.tying),
         config.tolerance,
@@ -305,8 +318,27 @@ def fit_dawid_skene(
         fixed_balance=class_balance is not None,
         max_steps=config.max_steps,
     )
-    result = em_result("dawid_skene", state.tables, columns, tree, state, config.tolerance)
+    tables = off_mesh(state.tables, mesh)
+    result = em_result("dawid_skene", tables, columns, tree, state, config.tolerance)
     return join_lfs(result, pairs)
+
+
+def _spread(
+    log_q: jax.Array, data: VoteData, num_items: int, mesh: Mesh
+) -> tuple[jax.Array, VoteData]:
+    """Items spread over a mesh; padding has no weight and no votes."""
+    weight = jnp.ones(num_items, log_q.dtype) if data.weight is None else data.weight
+    log_q, weight, possible = spread_items((log_q, weight[:, None], data.possible), num_items, mesh)
+    if possible is not None:
+        possible = possible | (weight == 0)
+    nobody = data.not_asked
+    return log_q, VoteData(
+        spread_incidence(data.votes, num_items, mesh),
+        None if nobody is None else spread_incidence(nobody, num_items, mesh),
+        data.lf_of_column,
+        possible,
+        weight[:, 0],
+    )
 
 
 def vote_data(

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from metal_jax._core.sharding import DATA_AXIS, spread_items
 
 _DENSE_LIMIT = 2**27  # entries of A; float32, so half a gigabyte
 
@@ -99,3 +102,28 @@ def incidence(codes: np.ndarray, num_columns: int, *, dense: bool | None = None)
         return DenseIncidence(jax.device_put(matrix))  # unlike `jnp.asarray`, it compiles nothing
     item, column = (jax.device_put(x.astype(np.int32)) for x in (item, column))
     return SparseIncidence(item, column, *shape)
+
+
+def spread_incidence(votes: Any, num_items: int, mesh: Mesh) -> Any:
+    """An operator with its items spread over the "data" axis of a mesh, padded without votes.
+
+    A sparse one stays on every device: its entries do not split by items.
+
+    Args:
+        votes: `Incidence` or `RelationIncidence`.
+        num_items: n.
+        mesh: with an axis "data".
+
+    Returns:
+        The operator of a few more items.
+    """
+    padded = num_items + -num_items % mesh.shape[DATA_AXIS]
+    if isinstance(votes, SparseIncidence):
+        votes = dataclasses.replace(votes, num_items=padded)
+        return jax.device_put(votes, NamedSharding(mesh, PartitionSpec()))
+    if isinstance(votes, DenseIncidence):
+        return spread_items(votes, num_items, mesh)
+    votes = dataclasses.replace(votes, votes=votes.votes + 1)  # zeros for padding are no vote then
+    spread = spread_items(votes.votes, num_items, mesh) - 1
+    relation = jax.device_put(votes.relation, NamedSharding(mesh, PartitionSpec()))
+    return dataclasses.replace(votes, votes=spread, relation=relation)

@@ -26,7 +26,6 @@ import math
 
 import numpy as np
 from jax.typing import ArrayLike
-from scipy.special import expit, gammaln
 
 from metal_jax.labeling import Columns
 from metal_jax.task_tree import TaskTree
@@ -76,9 +75,9 @@ def annotator_probability(counts: ArrayLike, columns: Columns, tree: TaskTree) -
     votes = np.bincount(columns.lf, counts, columns.num_lfs) > 0
     prevalence = 0.5
     for _ in range(_NUM_ITERATIONS):
-        expected = expit(log_odds + math.log(prevalence) - math.log1p(-prevalence))[votes].sum()
+        expected = _expit(log_odds + math.log(prevalence) - math.log1p(-prevalence))[votes].sum()
         prevalence = (expected + _PREVALENCE_COUNTS) / (votes.sum() + 2 * _PREVALENCE_COUNTS)
-    kind = expit(log_odds + math.log(prevalence) - math.log1p(-prevalence))
+    kind = _expit(log_odds + math.log(prevalence) - math.log1p(-prevalence))
     return np.where(votes, kind, 0.5)
 
 
@@ -98,8 +97,19 @@ def _log_polya(
     """
     m, t = columns.num_lfs, tree.num_tasks
     here = concentration[columns.symbol]
-    used = np.bincount(columns.lf, gammaln(here + counts) - gammaln(here), m)
+    used = np.bincount(columns.lf, _gammaln(here + counts) - _gammaln(here), m)
     cell = columns.lf * t + tree.node_task[columns.symbol]
     votes = np.bincount(cell, counts, m * t).reshape(m, t)
     whole = np.bincount(tree.node_task, concentration, t)
-    return used - np.sum(gammaln(whole + votes) - gammaln(whole), axis=1)
+    return used - np.sum(_gammaln(whole + votes) - _gammaln(whole), axis=1)
+
+
+# Of SciPy these two alone would be needed, and importing it takes a quarter of a second.
+
+
+def _gammaln(x: np.ndarray) -> np.ndarray:
+    return np.fromiter(map(math.lgamma, x.ravel().tolist()), float, x.size).reshape(x.shape)
+
+
+def _expit(x: np.ndarray) -> np.ndarray:
+    return np.exp(-np.logaddexp(0, -x))

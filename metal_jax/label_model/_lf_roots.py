@@ -9,12 +9,16 @@ Legend: `n` items, `m` LFs, `p` (LF, root) pairs, `r` roots, `N` label nodes.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from metal_jax.labeling import ABSTAIN, Columns
 from metal_jax.task_tree import TaskTree
+
+Votes = TypeVar("Votes", np.ndarray, jax.Array)
 
 
 class LFRoots(NamedTuple):
@@ -49,17 +53,19 @@ class LFRoots(NamedTuple):
         """Columns of pairs as columns of LFs, in the same order."""
         return Columns(self.lf[columns.lf].astype(np.int32), columns.symbol, self.num_lfs)
 
-    def split_votes(self, votes: np.ndarray, tree: TaskTree) -> np.ndarray:
-        """Votes of LFs, hard int[n, m] or soft float[n, m, N], as votes of pairs."""
+    def split_votes(self, votes: Votes, tree: TaskTree) -> Votes:
+        """Votes of LFs, hard int[n, m] or soft float[n, m, N], as votes of pairs; traced or not."""
         if not self.several:
             return votes
+        xp: Any = jnp if isinstance(votes, jax.Array) else np
         alone = np.bincount(self.lf)[self.lf] == 1  # unknown votes stay as they are
         if votes.ndim == 3:
             own = alone[:, None] | (tree.node_root == self.root[:, None])
-            return np.where(own, votes[:, self.lf], 0)
+            return xp.where(own, votes[:, self.lf], 0)
         votes = votes[:, self.lf]
-        own = alone | (votes < 0) | (tree.node_root[np.maximum(votes, 0)] == self.root)
-        return np.where(own, votes, ABSTAIN).astype(votes.dtype)
+        root = xp.asarray(tree.node_root)[xp.maximum(votes, 0)]
+        own = alone | (votes < 0) | (root == self.root)
+        return xp.where(own, votes, ABSTAIN).astype(votes.dtype)
 
     def split_edges(self, edges: np.ndarray) -> np.ndarray:
         """Edges int[e, 2] of LFs as edges of pairs, on every root that both LFs vote on.
@@ -98,9 +104,15 @@ def lf_roots(votes: np.ndarray, tree: TaskTree) -> LFRoots:
     if votes.ndim == 3:
         by_node = votes.sum(axis=0)
     else:
-        by_node = np.zeros((votes.shape[1], tree.num_nodes))
+        if len(tree.roots) == 1:  # nothing to tell apart: only how often each LF votes
+            number = np.arange(votes.shape[1])
+            return LFRoots(
+                number, np.zeros_like(number), (votes >= 0).sum(0).astype(float), len(number)
+            )
         item, lf = np.nonzero(votes >= 0)
-        np.add.at(by_node, (lf, votes[item, lf]), 1)
+        cell = lf * tree.num_nodes + votes[item, lf]
+        by_node = np.bincount(cell, minlength=votes.shape[1] * tree.num_nodes)
+        by_node = by_node.reshape(-1, tree.num_nodes)
     return _pairs(by_node, tree)
 
 

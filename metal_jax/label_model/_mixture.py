@@ -57,9 +57,11 @@ from __future__ import annotations
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from metal_jax._core.minimise import STATUS
+from metal_jax._core.sharding import off_mesh
 from metal_jax.label_model._class_balance import checked_class_balance
 from metal_jax.label_model._gold import checked_accuracy, checked_supervision
 from metal_jax.label_model._lf_roots import lf_roots
@@ -71,6 +73,7 @@ from metal_jax.label_model._mixture_steps import (
     detector_data,
     gather_evidence,
     mixture_params,
+    spread_evidence,
 )
 from metal_jax.label_model._result import FitResult, join_lfs
 from metal_jax.label_model._votes import checked_votes, to_device
@@ -87,6 +90,7 @@ def fit(
     item_weights: ArrayLike | None = None,
     accuracy: ArrayLike | None = None,
     key: jax.Array | None = None,
+    mesh: Mesh | None = None,
 ) -> FitResult:
     """Fit the default label model. No gold label is needed, and nothing needs setting.
 
@@ -107,6 +111,8 @@ def fit(
             where you do not know.
         key: consumed by restarts of EM from tables drawn from the prior; the result counts how many
             of them agree with it. None for no restarts.
+        mesh: devices along an axis "data", over which the items are spread; see `fit_stream` for
+            items of several processes.
 
     Returns:
         The fit; `objective_trace` is the log-likelihood of the annotators' votes over EM.
@@ -133,8 +139,11 @@ def fit(
     if class_balance is None:
         balance = balance_with_gold(balance, evidence, config.balance_items, tree)
     data, prior, log_spread = annotator_problem(evidence, tree, config)
+    detectors = detector_data(evidence, balance, tree)
+    if mesh is not None:
+        data, detectors = spread_evidence(data, detectors, len(matrix), mesh)
     fitted = fit_mixture(
-        detector_data(evidence, balance, tree),
+        detectors,
         data,
         prior,
         None if log_spread is None else to_device(log_spread),
@@ -158,7 +167,7 @@ def fit(
     num_steps = int(state.num_steps)
     result = FitResult(
         method="mixture",
-        params=mixture_params(fitted, evidence, log_spread, tree),
+        params=off_mesh(mixture_params(fitted, evidence, log_spread, tree), mesh),
         columns=evidence.columns,
         tree=tree,
         converged=converged,

@@ -17,8 +17,8 @@ from jax.typing import ArrayLike
 
 from metal_jax._core.minimise import MinimiseConfig
 from metal_jax.label_model._detectors import DetectorPrior
-from metal_jax.label_model._incidence import Incidence
-from metal_jax.label_model._relations import RelationIncidence, relation_incidence
+from metal_jax.label_model._relations import RelationIncidence, relation_incidence, relations
+from metal_jax.label_model._vote_sums import indicators, vote_sums
 from metal_jax.label_model._votes import (
     checked_votes,
     fired_matrix,
@@ -96,15 +96,9 @@ class MixtureParams(NamedTuple):
     rate: jax.Array
 
     def log_posterior(self, votes: ArrayLike, columns: Columns, tree: TaskTree) -> jax.Array:
-        """float[n, s] log-posterior over leaf states."""
-        votes = checked_votes(votes, tree)
-        lf = jnp.asarray(columns.lf)
-        operator = vote_incidence(votes, columns)
-        depth = operator.apply(self.annotator[lf][:, None])
-        fired = to_device(fired_matrix(votes, columns, np.asarray(self.detector_columns)))
-        if self.log_vote.ndim == 3:
-            operator = relation_incidence(votes, columns, tree)
-        return _log_posterior(self, operator, depth, fired, lf, tree)
+        """float[n, s] log-posterior over leaf states; of traced votes too."""
+        lf, symbol = jnp.asarray(columns.lf), jnp.asarray(columns.symbol)
+        return log_posterior_of_votes(self, jnp.asarray(votes), lf, symbol, tree)
 
     def contributions(
         self, votes: ArrayLike, columns: Columns, tree: TaskTree
@@ -137,23 +131,39 @@ class MixtureParams(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames="tree")
-def _log_posterior(
-    params: MixtureParams,
-    votes: Incidence | RelationIncidence,
-    depth: jax.Array,
-    fired: jax.Array,
-    lf: jax.Array,
-    tree: TaskTree,
+def log_posterior_of_votes(
+    params: MixtureParams, votes: jax.Array, lf: jax.Array, symbol: jax.Array, tree: TaskTree
 ) -> jax.Array:
-    """The posterior of the module's text; `fired` float[n, e] are the detectors' votes."""
-    table = params.log_vote
-    if table.ndim == 3:
-        table = (params.annotator[:, None, None] * table).reshape(-1, table.shape[2])
+    """The posterior of the module's text.
+
+    Args:
+        params: the parameters.
+        votes: int[n, m] or float[n, m, N].
+        lf: int32[d], the LFs of the columns.
+        symbol: int32[d], their nodes.
+        tree: the task tree (static).
+
+    Returns:
+        float[n, s].
+    """
+    weight = params.annotator[lf][:, None]
+    if params.log_vote.ndim == 2:
+        table = jnp.concatenate([weight * params.log_vote, weight], axis=1)
+        sums = vote_sums(votes, lf, symbol, table, tree.num_nodes)
+        score, depth = sums[:, :-1], sums[:, -1:]
     else:
-        table = params.annotator[lf][:, None] * table
-    detector = 1 - params.annotator[lf[params.detector_columns]]
-    score = params.log_prior + votes.apply(table)
-    score += detector_score(fired, params.copies, detector[:, None] * params.log_lift)
+        table = params.annotator[:, None, None] * params.log_vote
+        known = jnp.zeros((votes.shape[1], tree.num_nodes + 1), bool).at[lf, symbol].set(True)
+        told = jnp.where(votes < 0, tree.num_nodes, votes.astype(jnp.int32))
+        told = jnp.where(known[jnp.arange(votes.shape[1]), told], votes, -1)
+        operator = RelationIncidence(told, jnp.asarray(relations(tree)), tree.depth + 1)
+        score = operator.apply(table.reshape(-1, table.shape[2]))
+        depth = vote_sums(votes, lf, symbol, weight, tree.num_nodes)
+    score = score + params.log_prior
+    if params.detector_columns.shape[0]:
+        chosen = params.detector_columns
+        fired = indicators(votes, lf[chosen], symbol[chosen], score.dtype)
+        score += detector_score(fired, params.copies, (1 - weight[chosen]) * params.log_lift)
     return log_normalise_roots(tree, score / _temperature(params, depth))
 
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from metal_jax._core.sharding import spread_items
 from metal_jax.label_model._annotators import (
     AnnotatorData,
     AnnotatorPrior,
@@ -18,6 +21,7 @@ from metal_jax.label_model._annotators import (
 )
 from metal_jax.label_model._class_balance import label_pseudo_items, log_balance_of, node_masses
 from metal_jax.label_model._detectors import detector_statistics
+from metal_jax.label_model._incidence import spread_incidence
 from metal_jax.label_model._kinds import annotator_probability
 from metal_jax.label_model._mixture_params import MixtureConfig, MixtureParams
 from metal_jax.label_model._mixture_program import DetectorData, MixtureFit
@@ -72,9 +76,23 @@ def gather_evidence(
 ) -> Evidence:
     """Columns, counts and kinds of checked votes."""
     columns = vote_columns(votes)
+    counts = vote_counts(votes, columns, weights)
+    return evidence_of_counts(votes, weights, columns, counts, known, trust, tree, config)
+
+
+def evidence_of_counts(
+    votes: np.ndarray,
+    weights: np.ndarray,
+    columns: Columns,
+    counts: np.ndarray,
+    known: np.ndarray | None,
+    trust: np.ndarray,
+    tree: TaskTree,
+    config: MixtureConfig,
+) -> Evidence:
+    """Kinds of LFs from their counts; the votes may be a sample of those that were counted."""
     if not columns.num_columns:
         raise ValueError("votes: every LF abstains on every item; there is nothing to fit")
-    counts = vote_counts(votes, columns, weights)
     annotator = annotator_probability(counts, columns, tree)
     if config.annotator is not None:
         annotator = np.full_like(annotator, config.annotator)
@@ -160,9 +178,15 @@ def balance_with_gold(
 
 
 def detector_data(
-    evidence: Evidence, class_balance: np.ndarray, tree: TaskTree
+    evidence: Evidence,
+    class_balance: np.ndarray,
+    tree: TaskTree,
+    overlaps: np.ndarray | None = None,
 ) -> DetectorData | None:
-    """What the detectors are fitted to; None when no LF can be one."""
+    """What the detectors are fitted to; None when no LF can be one.
+
+    `overlaps` float[d, d] are those of all columns, where the votes are a sample.
+    """
     columns, chosen = evidence.columns, evidence.chosen
     if not len(chosen):
         return None
@@ -170,7 +194,10 @@ def detector_data(
     width = bucket(len(chosen))
     fired = fired_matrix(evidence.votes, columns, chosen, width)
     own = fired[:, : len(chosen)]
-    overlaps = own.T @ (own * evidence.weights[:, None].astype(own.dtype))
+    if overlaps is None:
+        overlaps = own.T @ (own * evidence.weights[:, None].astype(own.dtype))
+    else:
+        overlaps = overlaps[np.ix_(chosen, chosen)]
     by_lf = np.bincount(columns.lf, evidence.counts, columns.num_lfs)
     levels = node_levels(part, tree)
     stats = tuple(
@@ -197,6 +224,19 @@ def detector_data(
         own_root=to_device(pad_to(column_root_mask(part, tree), width), bool),
         covered=to_device(covered, bool),
     )
+
+
+def spread_evidence(
+    data: AnnotatorData, detectors: DetectorData | None, num_items: int, mesh: Mesh
+) -> tuple[AnnotatorData, DetectorData | None]:
+    """The problem with its items spread over a mesh; padding has no weight and no votes."""
+    votes = spread_incidence(data.votes, num_items, mesh)
+    spread = spread_items(data._replace(votes=()), num_items, mesh)._replace(votes=votes)
+    if detectors is not None:
+        fired = spread_items(detectors.fired, num_items, mesh)
+        rest = jax.device_put(detectors._replace(fired=()), NamedSharding(mesh, PartitionSpec()))
+        detectors = rest._replace(fired=fired)
+    return spread, detectors
 
 
 def node_levels(columns: Columns, tree: TaskTree) -> list[Columns]:

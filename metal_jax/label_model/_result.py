@@ -7,13 +7,15 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from metal_jax._core.checks import check_shape
+from metal_jax._core.sharding import map_over_data
 from metal_jax.label_model._gold import gold_mask
 from metal_jax.label_model._lf_roots import LFRoots, lf_roots_of_columns
 from metal_jax.label_model._votes import checked_votes
-from metal_jax.labeling import Columns
+from metal_jax.labeling import ABSTAIN, Columns
 from metal_jax.task_tree import TaskTree, log_normalise_roots
 
 
@@ -115,7 +117,13 @@ def em_result(
     )
 
 
-def posterior(result: FitResult, votes: ArrayLike, *, gold: ArrayLike | None = None) -> jax.Array:
+def posterior(
+    result: FitResult,
+    votes: ArrayLike,
+    *,
+    gold: ArrayLike | None = None,
+    mesh: Mesh | None = None,
+) -> jax.Array:
     """Soft labels: the probability of every leaf state of every item.
 
     Args:
@@ -123,6 +131,7 @@ def posterior(result: FitResult, votes: ArrayLike, *, gold: ArrayLike | None = N
         votes: int[n, m] node ids of the same LFs, on the same or on new items; or soft votes
             float[n, m, N], see `checked_votes`.
         gold: int[n] node ids, -1 = unknown; known labels are imposed on the posterior.
+        mesh: devices along an axis "data", over which the items are spread; not of a GLAD fit.
 
     Returns:
         float[n, s]; `task_tree.node_sum` turns them into task marginals.
@@ -131,7 +140,16 @@ def posterior(result: FitResult, votes: ArrayLike, *, gold: ArrayLike | None = N
         ValueError: as `labeling.validate`, or another number of LFs.
     """
     matrix = checked_votes(votes, result.tree)
-    log_q = result.params.log_posterior(*_split(result, matrix), result.tree)
+    given, columns = _split(result, matrix)
+
+    def function(votes: ArrayLike) -> jax.Array:
+        return result.params.log_posterior(votes, columns, result.tree)
+
+    log_q = (
+        function(given)
+        if mesh is None
+        else map_over_data(function, jnp.asarray(given), mesh, fill=ABSTAIN)
+    )
     if gold is not None:
         known = gold_mask(gold, result.tree)
         check_shape("gold", known, log_q.shape)

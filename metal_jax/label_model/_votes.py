@@ -77,8 +77,10 @@ def vote_counts(votes: np.ndarray, columns: Columns, weights: np.ndarray) -> np.
     if votes.ndim == 3:
         return weights @ votes[:, columns.lf, columns.symbol]
     codes = vote_codes(votes, columns)
-    item, lf = np.nonzero(codes >= 0)
-    return np.bincount(codes[item, lf], weights[item], columns.num_columns)
+    total = np.zeros(columns.num_columns + 1)  # first entry: no vote
+    for column in codes.T:
+        total += np.bincount(column + 1, weights, len(total))
+    return total[1:]
 
 
 def vote_incidence(votes: np.ndarray, columns: Columns, width: int | None = None) -> Incidence:

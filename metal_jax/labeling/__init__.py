@@ -48,6 +48,7 @@ from metal_jax.labeling._slices import (
     apply_slices,
     slicing_function,
 )
+from metal_jax.labeling._streams import VotePart, VoteReader, VoteStream
 from metal_jax.labeling._summary import LFSummary, format_summary, summarise_lfs
 from metal_jax.labeling._synthetic import SyntheticVotes, synthetic_votes
 from metal_jax.labeling._text_lfs import (
@@ -62,7 +63,6 @@ from metal_jax.labeling._text_lfs import (
 
 __all__ = [
     "ABSTAIN",
-    "NOT_ASKED",
     "AppliedSlices",
     "AppliedVotes",
     "ApplyProgress",
@@ -71,6 +71,7 @@ __all__ = [
     "LFSummary",
     "LabelingFunction",
     "LabelingFunctionError",
+    "NOT_ASKED",
     "NamedVotes",
     "OverlapStatistics",
     "Preprocessor",
@@ -80,6 +81,9 @@ __all__ = [
     "Span",
     "SyntheticVotes",
     "VoteFile",
+    "VotePart",
+    "VoteReader",
+    "VoteStream",
     "WrenchSplit",
     "apply",
     "apply_dask",

@@ -73,8 +73,10 @@ from metal_jax.network._model_files import (
     Model,
     Predictions,
     evaluate_model,
+    example_inputs,
     load_model,
     predict,
+    predict_function,
     save_model,
 )
 from metal_jax.network._training.examples import Examples
@@ -149,6 +151,7 @@ __all__ = [
     "evaluate_predictions",
     "evaluate_slices",
     "evaluation_record",
+    "example_inputs",
     "fit",
     "fit_inputs",
     "fit_standardisation",
@@ -168,6 +171,7 @@ __all__ = [
     "plot_tuning",
     "precomputed",
     "predict",
+    "predict_function",
     "save_model",
     "scale_temperatures",
     "select_features",

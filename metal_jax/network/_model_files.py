@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,12 @@ from jax.typing import ArrayLike
 from metal_jax import checkpoint
 from metal_jax.network._compiler.build import Network, build
 from metal_jax.network._compiler.config import NetworkConfig, TaskConfig
-from metal_jax.network._encoders.input_maps import InputMap, inputs_from_json, inputs_to_json
+from metal_jax.network._encoders.input_maps import (
+    FeatureInputs,
+    InputMap,
+    inputs_from_json,
+    inputs_to_json,
+)
 from metal_jax.network._evaluation.evaluate import Evaluation, evaluate_predictions
 from metal_jax.network._evaluation.gold import gold_by_root
 from metal_jax.network._evaluation.temperature import scale_temperatures
@@ -69,9 +74,9 @@ class Predictions(NamedTuple):
         log_conditionals: float32[n, N], `log P(label | parent label)`.
     """
 
-    leaf_probs: np.ndarray
-    node_probs: np.ndarray
-    log_conditionals: np.ndarray
+    leaf_probs: np.ndarray | jax.Array
+    node_probs: np.ndarray | jax.Array
+    log_conditionals: np.ndarray | jax.Array
 
 
 def predict(model: Model, items: Any, *, batch_size: int = 512) -> Predictions:
@@ -114,6 +119,38 @@ def predict(model: Model, items: Any, *, batch_size: int = 512) -> Predictions:
         np.concatenate(parts, dtype=np.float32) for parts in zip(empty, *batches, strict=True)
     )
     return Predictions(node_probs[:, model.tree.leaf_nodes], node_probs, log_conditionals)
+
+
+def predict_function(model: Model) -> Callable[[Any], Predictions]:
+    """What `predict` computes, as a pure function of arrays: to jit, export or shard.
+
+    Args:
+        model: trained; its parameters are constants of the function.
+
+    Returns:
+        A function of n items: for texts the arrays of `model.inputs.encode`, for vectors the raw
+        numbers float[n, d]. It returns arrays on the device.
+
+    Example:
+        >>> from metal_jax.network import fit_inputs
+        >>> tree = TaskTree.single(["spam", "ham"])
+        >>> inputs = fit_inputs("features", [[0.0, 1.0], [2.0, 3.0]])
+        >>> network = build(tree, inputs.encoder)
+        >>> params = network.init(jax.random.key(0), inputs.encode([[0.0, 1.0]]))
+        >>> function = predict_function(Model(tree, inputs, params))
+        >>> jax.jit(function)(np.ones((3, 2), np.float32)).leaf_probs.shape
+        (3, 2)
+    """
+    network, inputs = model.network, model.inputs
+
+    def function(arrays: Any) -> Predictions:
+        if isinstance(inputs, FeatureInputs):
+            mean, scale = (jnp.asarray(x, jnp.float32) for x in inputs.standardisation)
+            arrays = (jnp.asarray(arrays, jnp.float32) - mean) / scale
+        node_probs, given_parent = _predict(network, model.params, arrays, model.temperatures)
+        return Predictions(node_probs[:, model.tree.leaf_nodes], node_probs, given_parent)
+
+    return function
 
 
 def _padded(array: Any, size: int) -> np.ndarray:
@@ -249,15 +286,25 @@ def _network_config(record: Mapping[str, Any]) -> NetworkConfig:
     return NetworkConfig(**{**record, "widths": tuple(record["widths"]), "tasks": tasks})
 
 
+def example_inputs(model: Model) -> Any:
+    """The arrays of one item, as the model's network and `predict_function` take them.
+
+    Args:
+        model: only its input map is looked at.
+
+    Returns:
+        Arrays on the host with a leading axis of 1.
+    """
+    inputs: Any = model.inputs
+    if inputs.reads == "texts":
+        return inputs.encode([""])
+    size = inputs.size if inputs.kind == "embeddings" else len(inputs.standardisation.mean)
+    return inputs.encode(np.zeros((1, size)))
+
+
 def _shapes(model: Model) -> Any:
     """Shapes and types of the parameters."""
-    item = [""] if model.inputs.reads == "texts" else np.zeros((1, _num_features(model.inputs)))
-    inputs = model.inputs.encode(item)
-    return jax.eval_shape(model.network.init, jax.random.key(0), inputs)
-
-
-def _num_features(inputs: Any) -> int:
-    return inputs.size if inputs.kind == "embeddings" else len(inputs.standardisation.mean)
+    return jax.eval_shape(model.network.init, jax.random.key(0), example_inputs(model))
 
 
 def _check_temperatures(temperatures: tuple[float, ...], tree: TaskTree) -> None:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 from scipy.stats import kendalltau
 
 from metal_jax.exhaust import (
@@ -543,3 +544,18 @@ def test_equal_weights_give_the_quantile_of_split_conformal_prediction(coverage)
     doubled, weights = np.repeat(scores, 2), np.tile([1.0, 0.0], 37)
     found = _quantile(doubled, weights, coverage)
     assert scores[max(place - 1, 0)] <= found <= scores[place]
+
+
+@pytest.mark.slow
+def test_members_and_batches_spread_over_devices():
+    config = dataclasses.replace(FEW_STEPS, num_members=4)
+    devices = {"replica": jax.devices()[:2], "data": jax.devices()[:4]}
+    one = fit_predictor(RUNS, NAMES, key=jax.random.key(0), config=config)
+    for axis, some in devices.items():
+        mesh = jax.make_mesh((len(some),), (axis,), axis_types=(AxisType.Auto,), devices=some)
+        many = fit_predictor(RUNS, NAMES, key=jax.random.key(0), config=config, mesh=mesh)
+        for x, y in zip(jax.tree.leaves(one.params), jax.tree.leaves(many.params), strict=True):
+            np.testing.assert_allclose(x, y, atol=1e-5)
+    mesh = jax.make_mesh((3,), ("replica",), axis_types=(AxisType.Auto,), devices=jax.devices()[:3])
+    with pytest.raises(ValueError, match="expected a divisor of the 4 members"):
+        fit_predictor(RUNS, NAMES, key=jax.random.key(0), config=config, mesh=mesh)

@@ -155,7 +155,10 @@ def fit(
         config: settings.
         key: one typed key, or r of them to train r replicas at once; consumed.
         mesh: devices along an axis "replica", over which the replicas are spread (their parameters
-            stay there), or "data", over which the items of each batch are, or both.
+            stay there), "data", over which the items of each batch are, "model", over which the
+            labels of wide heads and the units of wide layers are, or several of them. Of several
+            processes (see `distributed`) all make this call, with the same examples or, where
+            these are an iterable, each with its own share of every batch.
         on_progress: called as `(step, {"train_loss": ..., "valid_loss": ..., ...})` after each
             evaluation, with an array float[r] for each score.
         log: file of run records, which `exhaust.read_runs` reads, or more in a `LogConfig`.

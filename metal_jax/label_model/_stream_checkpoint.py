@@ -1,0 +1,42 @@
+"""What a fit to a stream has done so far, in one file."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from metal_jax._core.files import replaced
+from metal_jax._core.processes import send_to_all
+
+
+class StreamCheckpoint:
+    """What a fit has done so far, in one file; process 0 reads and writes it."""
+
+    def __init__(self, path: str | os.PathLike[str] | None, identity: dict[str, Any]):
+        self._path = None if path is None else Path(path)
+        self._identity = json.dumps(identity, sort_keys=True)
+        self.arrays: dict[str, np.ndarray] = {}
+        found: dict[str, np.ndarray] = {}
+        if self._path is not None and jax.process_index() == 0 and self._path.exists():
+            with np.load(self._path, allow_pickle=False) as file:
+                found = dict(file)
+        if self._path is not None:
+            self.arrays = send_to_all(found)
+        if self.arrays and str(self.arrays["identity"]) != self._identity:
+            saved, given = json.loads(str(self.arrays["identity"])), json.loads(self._identity)
+            names = [name for name in given if saved.get(name) != given[name]]
+            raise ValueError(f"{self._path}: the checkpoint of another fit: {names} differ")
+
+    def write(self, arrays: dict[str, np.ndarray]) -> None:
+        """Add arrays, or replace them, in one step."""
+        if self._path is None:
+            return
+        self.arrays = {**self.arrays, **arrays, "identity": np.asarray(self._identity)}
+        if jax.process_index() == 0:
+            with replaced(self._path) as file:
+                np.savez(file, **self.arrays)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,156 @@
+"""The default model from streamed votes: as `fit` for any batches, devices and interruptions."""
+
+import jax
+import numpy as np
+import pytest
+
+from metal_jax.distributed import data_mesh
+from metal_jax.label_model import (
+    MixtureConfig,
+    StreamConfig,
+    fit,
+    fit_stream,
+    label_stream,
+    lf_accuracy,
+    posterior,
+    read_stream_labels,
+)
+from metal_jax.labeling import VoteStream, synthetic_votes
+from metal_jax.task_tree import TaskTree
+
+TREE = TaskTree.single(3)
+SMALL = StreamConfig(sample_items=256)
+
+
+@pytest.fixture(scope="module")
+def votes():
+    """Annotators, and two LFs that speak for one class only."""
+    data = synthetic_votes(jax.random.key(0), 1500, 7, TREE)
+    votes = np.array(data.votes)
+    votes[:, 5] = np.where(votes[:, 5] == 1, 1, -1)
+    votes[:, 6] = np.where(votes[:, 6] == 2, 2, -1)
+    return votes.astype(np.int8)
+
+
+@pytest.fixture(scope="module")
+def batches(votes):
+    return np.split(votes, [400, 800, 1100])
+
+
+@pytest.fixture(scope="module")
+def streamed(batches):
+    return fit_stream(batches, TREE, stream=SMALL)
+
+
+def test_it_is_the_fit_in_memory(votes, streamed):
+    expected = fit(votes, TREE)
+    assert streamed.converged
+    assert streamed.num_steps > 1  # the sample alone was not enough
+    assert streamed.columns.symbol.tolist() == expected.columns.symbol.tolist()
+    np.testing.assert_allclose(streamed.class_balance, expected.class_balance, atol=2e-3)
+    np.testing.assert_allclose(lf_accuracy(streamed), lf_accuracy(expected), atol=2e-3)
+    np.testing.assert_allclose(posterior(streamed, votes), posterior(expected, votes), atol=4e-3)
+    np.testing.assert_allclose(streamed.params.correlation, expected.params.correlation, atol=2e-3)
+
+
+def test_the_likelihood_rises_from_pass_to_pass(streamed):
+    rise = np.diff(streamed.objective_trace)
+    assert rise[0] > 0
+    # The priors take a little of it back in the end.
+    assert rise.min() > -1e-2 * rise[0]
+
+
+def test_devices_and_batches_change_nothing(votes, streamed):
+    many = fit_stream(np.split(votes, [700]), TREE, stream=SMALL, mesh=data_mesh(4))
+    assert many.num_steps == streamed.num_steps
+    for one, other in zip(
+        jax.tree.leaves(streamed.params), jax.tree.leaves(many.params), strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_a_fit_goes_on_from_its_checkpoint(batches, streamed, tmp_path):
+    path = tmp_path / "fit.npz"
+
+    class Stop(Exception):
+        pass
+
+    def stop(what, items):
+        if what == "EM pass 2":
+            raise Stop
+
+    with pytest.raises(Stop):
+        fit_stream(batches, TREE, stream=SMALL, checkpoint=path, on_progress=stop)
+    done = []
+    result = fit_stream(
+        batches, TREE, stream=SMALL, checkpoint=path, on_progress=lambda *x: done.append(x)
+    )
+    assert done[0] == ("EM pass 2", 400)
+    assert result.num_steps == streamed.num_steps
+    for one, other in zip(
+        jax.tree.leaves(streamed.params), jax.tree.leaves(result.params), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match=r"another fit: \['config', 'stream'\]"):
+        fit_stream(batches, TREE, config=MixtureConfig(prior_votes=3.0), checkpoint=path)
+
+
+def test_labels_are_written_part_by_part_and_taken_up_again(votes, streamed, tmp_path):
+    np.save(tmp_path / "a.npy", votes[:1000])
+    np.savez(tmp_path / "b.npz", L=votes[1000:])
+    stream = VoteStream([tmp_path / "a.npy", tmp_path / "b.npz"], batch_items=300)
+    paths = label_stream(streamed, stream, tmp_path / "out", part_items=400)
+    assert [len(np.load(path)) for path in paths] == [400, 400, 200, 400, 100]
+    expected = posterior(streamed, votes)
+    np.testing.assert_allclose(read_stream_labels(paths), expected, atol=1e-6)
+    kept = paths[0].stat().st_mtime_ns
+    paths[1].unlink()
+    said = []
+    label_stream(
+        streamed,
+        stream,
+        tmp_path / "out",
+        part_items=400,
+        mesh=data_mesh(4),
+        on_progress=lambda what, items: said.append(items),
+    )
+    assert said == [700, 800]  # the missing part alone
+    assert paths[0].stat().st_mtime_ns == kept
+    np.testing.assert_allclose(read_stream_labels(paths), expected, atol=1e-6)
+    assert not list((tmp_path / "out").glob("*.partial"))
+    other = streamed._replace(method="other")
+    with pytest.raises(ValueError, match="labels of another run: model"):
+        label_stream(other, stream, tmp_path / "out", part_items=400)
+
+
+@pytest.mark.parametrize("file_format", ["npz", "parquet"])
+def test_labels_in_other_formats(votes, streamed, tmp_path, file_format):
+    if file_format == "parquet":
+        pytest.importorskip("pyarrow")
+    np.save(tmp_path / "a.npy", votes)
+    stream = VoteStream(tmp_path / "a.npy", batch_items=500)
+    paths = label_stream(streamed, stream, tmp_path / "out", file_format=file_format)
+    np.testing.assert_allclose(read_stream_labels(paths), posterior(streamed, votes), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_forest_whose_lfs_vote_on_both_roots():
+    tree = TaskTree.from_dict({"a": ["x", "y"], "b": ["u", "v"]})
+    votes = np.random.default_rng(1).integers(-1, 4, (300, 4))
+    result = fit_stream([votes[:100], votes[100:]], tree)
+    np.testing.assert_allclose(
+        posterior(result, votes), posterior(fit(votes, tree), votes), atol=1e-2
+    )
+
+
+def test_errors(votes):
+    with pytest.raises(ValueError, match="expected an iterable that can be read again"):
+        fit_stream(iter([votes]), TREE)
+    bad = votes.copy()
+    bad[3, 1] = 9
+    with pytest.raises(ValueError, match="begins with item 1500: votes: row 3, LF 1: got 9"):
+        fit_stream([votes, bad], TREE)
+    with pytest.raises(ValueError, match="no batches"):
+        fit_stream([], TREE)
+    with pytest.raises(ValueError, match="expected at most max_table"):
+        fit_stream([votes], TREE, config=MixtureConfig(max_table=5))
