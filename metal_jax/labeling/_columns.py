@@ -81,7 +81,7 @@ def _occurrence(votes: np.ndarray) -> np.ndarray:
         for symbol, seen in enumerate(found):
             seen |= (wide == symbol).any(axis=0)
             seen[: rest.size] |= rest == symbol
-    return found.reshape(len(found), width, m).any(axis=1).T
+    return np.any(found.reshape(len(found), width, m), axis=1).T
 
 
 def union_columns(first: Columns, second: Columns) -> Columns:

@@ -41,7 +41,7 @@ def overlap_counts(votes: ArrayLike, columns: Columns, *, block_size: int = 2048
     Args:
         votes: int[n, m] node ids, negative = no vote; fastest as int8. Votes for symbols without a
             column are not counted.
-        columns: which (LF, symbol) pairs to count; `lf` and `symbol` may be traced.
+        columns: which (LF, symbol) pairs to count.
         block_size: items for each matrix product (static); memory is O(block_size * d + d^2).
 
     Returns:
@@ -52,13 +52,20 @@ def overlap_counts(votes: ArrayLike, columns: Columns, *, block_size: int = 2048
         >>> overlap_counts(jnp.array([[0, 1], [1, 1], [0, -1]]), columns).tolist()
         [[2, 0, 1], [0, 1, 1], [1, 1, 2]]
     """
-    matrix = jnp.asarray(votes)
+    lf, symbol = jnp.asarray(columns.lf), jnp.asarray(columns.symbol)
+    return blocked_overlap_counts(jnp.asarray(votes), lf, symbol, block_size)
+
+
+def blocked_overlap_counts(
+    matrix: jax.Array, lf: jax.Array, symbol: jax.Array, block_size: int = 2048
+) -> jax.Array:
+    """`overlap_counts` of traced columns, int32[d] each."""
     n, m = matrix.shape
-    d = columns.num_columns
+    d = len(lf)
     tile_starts = range(0, d, _TILE)
     if not (n and d):
         return jnp.zeros((d, d), jnp.int32)
-    lf, symbol = jnp.asarray(columns.lf), _in_dtype(jnp.asarray(columns.symbol), matrix.dtype)
+    symbol = _in_dtype(symbol, matrix.dtype)
     size = min(block_size, n)
 
     def add(block: jax.Array, totals: list[jax.Array]) -> list[jax.Array]:

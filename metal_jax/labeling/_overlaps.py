@@ -20,8 +20,8 @@ from metal_jax._core.sharding import sum_over_data
 from metal_jax.labeling._columns import Columns, column_table, union_columns, used_columns
 from metal_jax.labeling._matrix import narrowest_integers
 from metal_jax.labeling._overlap_kernels import (
+    blocked_overlap_counts,
     listed_overlap_counts,
-    overlap_counts,
     prefers_list,
 )
 
@@ -45,16 +45,12 @@ class OverlapStatistics(NamedTuple):
         return self.counts / self.num_items
 
 
-@functools.partial(jax.jit, static_argnames=("num_lfs", "mesh"))
+@functools.partial(jax.jit, static_argnames="mesh")
 def _counts(
-    votes: jax.Array,
-    lf: jax.Array,
-    symbol: jax.Array,
-    num_lfs: int,
-    mesh: jax.sharding.Mesh | None,
+    votes: jax.Array, lf: jax.Array, symbol: jax.Array, mesh: jax.sharding.Mesh | None
 ) -> jax.Array:
     def kernel(votes: jax.Array) -> jax.Array:
-        return overlap_counts(votes, Columns(lf, symbol, num_lfs))
+        return blocked_overlap_counts(votes, lf, symbol)
 
     return kernel(votes) if mesh is None else sum_over_data(kernel, votes, mesh, fill=-1)
 
@@ -109,7 +105,7 @@ def overlap_statistics(
     if mesh is None and prefers_list(matrix, columns.num_columns, jax.default_backend()):
         counts = _listed_counts(matrix, columns)
     else:
-        counts = _counts(matrix, columns.lf, columns.symbol, columns.num_lfs, mesh)
+        counts = _counts(matrix, columns.lf, columns.symbol, mesh)
     return OverlapStatistics(columns, np.asarray(counts, np.int64), len(matrix))
 
 
