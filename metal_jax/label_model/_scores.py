@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metal_jax.label_model._votes import symbols_like
 from metal_jax.labeling import ABSTAIN, NOT_ASKED, Columns, column_ids
 
 _BLOCK = 1024  # items; the best of 512 to 4096
@@ -49,9 +50,7 @@ def vote_scores(
         columns = Columns(np.zeros(1, np.int32), np.zeros(1, np.int32), columns.num_lfs)
     if columns.num_columns > _MAX_COLUMNS_PER_LF * columns.num_lfs or not votes.shape[0]:
         return _by_lookup(votes, column_ids(votes, columns), log_vote, log_abstain)
-    limits = jnp.iinfo(votes.dtype)
-    fits = columns.symbol <= limits.max
-    symbol = np.where(fits, columns.symbol, limits.min).astype(votes.dtype)
+    symbol = symbols_like(columns, votes.dtype)
     return _by_product(votes, columns.lf, symbol, log_vote, log_abstain)
 
 
