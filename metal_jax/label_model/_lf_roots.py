@@ -97,28 +97,23 @@ def lf_roots(votes: np.ndarray, tree: TaskTree) -> LFRoots:
     """
     if votes.ndim == 3:
         by_node = votes.sum(axis=0)
-    elif len(tree.roots) == 1:
-        return _pairs(np.count_nonzero(votes >= 0, axis=0)[:, None].astype(float))
     else:
+        by_node = np.zeros((votes.shape[1], tree.num_nodes))
         item, lf = np.nonzero(votes >= 0)
-        cell = lf * tree.num_nodes + votes[item, lf]
-        size = votes.shape[1] * tree.num_nodes
-        by_node = np.bincount(cell, minlength=size).reshape(votes.shape[1], -1).astype(float)
-    return _pairs(_by_root(by_node, tree))
+        np.add.at(by_node, (lf, votes[item, lf]), 1)
+    return _pairs(by_node, tree)
 
 
 def lf_roots_of_columns(columns: Columns, num_votes: np.ndarray, tree: TaskTree) -> LFRoots:
     """As `lf_roots`, from the number of votes of each column, float[d]."""
     by_node = np.zeros((columns.num_lfs, tree.num_nodes))
     by_node[columns.lf, columns.symbol] = num_votes
-    return _pairs(_by_root(by_node, tree))
+    return _pairs(by_node, tree)
 
 
-def _by_root(by_node: np.ndarray, tree: TaskTree) -> np.ndarray:
-    return by_node @ (tree.node_root[:, None] == np.arange(len(tree.roots)))
-
-
-def _pairs(by_root: np.ndarray) -> LFRoots:
+def _pairs(by_node: np.ndarray, tree: TaskTree) -> LFRoots:
+    in_root = tree.node_root[:, None] == np.arange(len(tree.roots))
+    by_root = by_node @ in_root
     votes_on = by_root > 0
     votes_on[~votes_on.any(axis=1), 0] = True
     lf, root = np.nonzero(votes_on)

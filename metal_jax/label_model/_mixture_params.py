@@ -19,7 +19,6 @@ from metal_jax._core.minimise import MinimiseConfig
 from metal_jax.label_model._detectors import DetectorPrior
 from metal_jax.label_model._incidence import Incidence
 from metal_jax.label_model._relations import RelationIncidence, relation_incidence
-from metal_jax.label_model._scores import vote_scores
 from metal_jax.label_model._votes import (
     checked_votes,
     fired_matrix,
@@ -100,14 +99,9 @@ class MixtureParams(NamedTuple):
         """float[n, s] log-posterior over leaf states."""
         votes = checked_votes(votes, tree)
         lf = jnp.asarray(columns.lf)
-        fired = to_device(fired_matrix(votes, columns, np.asarray(self.detector_columns)))
-        if votes.ndim == 2 and self.log_vote.ndim == 2:
-            weight = self.annotator[lf][:, None]
-            table = jnp.concatenate([weight * self.log_vote, weight], axis=1)
-            scores = vote_scores(jnp.asarray(votes), columns, table, None)
-            return _log_posterior_of_scores(self, scores, fired, lf, tree)
         operator = vote_incidence(votes, columns)
         depth = operator.apply(self.annotator[lf][:, None])
+        fired = to_device(fired_matrix(votes, columns, np.asarray(self.detector_columns)))
         if self.log_vote.ndim == 3:
             operator = relation_incidence(votes, columns, tree)
         return _log_posterior(self, operator, depth, fired, lf, tree)
@@ -157,17 +151,8 @@ def _log_posterior(
         table = (params.annotator[:, None, None] * table).reshape(-1, table.shape[2])
     else:
         table = params.annotator[lf][:, None] * table
-    scores = jnp.concatenate([votes.apply(table), depth], axis=1)
-    return _log_posterior_of_scores(params, scores, fired, lf, tree)
-
-
-@functools.partial(jax.jit, static_argnames="tree")
-def _log_posterior_of_scores(
-    params: MixtureParams, scores: jax.Array, fired: jax.Array, lf: jax.Array, tree: TaskTree
-) -> jax.Array:
-    """As `_log_posterior`; `scores` float[n, s + 1] are the annotators', and their number."""
     detector = 1 - params.annotator[lf[params.detector_columns]]
-    score, depth = params.log_prior + scores[:, :-1], scores[:, -1:]
+    score = params.log_prior + votes.apply(table)
     score += detector_score(fired, params.copies, detector[:, None] * params.log_lift)
     return log_normalise_roots(tree, score / _temperature(params, depth))
 

@@ -24,8 +24,6 @@ from metal_jax.label_model._incidence import (
 from metal_jax.labeling import Columns, used_columns, validate
 from metal_jax.task_tree import TaskTree
 
-_FEW_SYMBOLS = 32  # so many passes over the votes are faster than one that picks them out
-
 
 def checked_votes(votes: ArrayLike, tree: TaskTree) -> np.ndarray:
     """Hard votes as `labeling.validate` returns them, or soft votes checked.
@@ -95,10 +93,6 @@ def vote_counts(votes: np.ndarray, columns: Columns, weights: np.ndarray) -> np.
     """float64[d], the weighted number of votes of each column."""
     if votes.ndim == 3:
         return weights @ votes[:, columns.lf, columns.symbol]
-    symbols = np.unique(columns.symbol)
-    if len(symbols) <= _FEW_SYMBOLS and (weights == 1).all():
-        by_symbol = np.stack([np.count_nonzero(votes == symbol, axis=0) for symbol in symbols])
-        return by_symbol[np.searchsorted(symbols, columns.symbol), columns.lf].astype(float)
     codes = vote_codes(votes, columns)
     item, lf = np.nonzero(codes >= 0)
     return np.bincount(codes[item, lf], weights[item], columns.num_columns)
