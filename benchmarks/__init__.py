@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m benchmarks.label_models` and what joins it."""
+"""Benchmarks: `python -m benchmarks` times every kernel; `benchmarks.studies` judges quality."""

@@ -2,7 +2,8 @@
 
 Install with `pip install 'metal-jax[bench]'` (Snorkel needs torch; take its CPU build first).
 snorkel-metal's own requirements are of 2019; `pip install --no-deps --target FOLDER snorkel-metal
-pandas tqdm dill python-dateutil six` and `PYTHONPATH=FOLDER` suffice.
+pandas tqdm dill python-dateutil six` and `PYTHONPATH=FOLDER` suffice. FlyingSquid needs
+`pgmpy==0.1.26`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import sys
 import time
 import types
 import warnings
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,31 +22,186 @@ class PeerMissing(Exception):
     """The peer is not installed, or cannot take the data."""
 
 
-def snorkel(train: np.ndarray, test: np.ndarray, k: int) -> tuple[np.ndarray, float]:
+def _imported(package: str, load: Callable[[], Any]) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return load()
+    except ImportError as error:
+        raise PeerMissing(f"{package}: {error}") from error
+
+
+class SnorkelFit(NamedTuple):
+    """What Snorkel found.
+
+    Attributes:
+        conditional_rates: float[m k, k], mu in the paper.
+        posterior: votes -> float[n, k].
+    """
+
+    conditional_rates: np.ndarray
+    posterior: Callable[[np.ndarray], np.ndarray]
+
+
+def snorkel_fit(votes: np.ndarray, k: int) -> Callable[[], SnorkelFit]:
     """Snorkel's LabelModel as in its tutorials: 500 steps, all other settings as they come.
 
     Args:
-        train: int[n, m] votes to fit on, -1 = abstain.
-        test: int[b, m] votes to label.
+        votes: int[n, m] votes to fit on, -1 = abstain.
         k: number of classes.
 
     Returns:
-        Posterior float[b, k], and the seconds of fit and posterior.
+        A function that fits.
 
     Raises:
         PeerMissing: Snorkel is not installed, or there are fewer than three LFs.
     """
-    try:
+
+    def load() -> Any:
         from snorkel.labeling.model import LabelModel
-    except ImportError as error:
-        raise PeerMissing(f"snorkel: {error}") from error
-    if train.shape[1] < 3:
+
+        return LabelModel
+
+    label_model = _imported("snorkel", load)
+    if votes.shape[1] < 3:
         raise PeerMissing("snorkel: needs three LFs")
+    wide = votes.astype(np.int64)  # as its own appliers return them
+
+    def fit() -> SnorkelFit:
+        model = label_model(cardinality=k, verbose=False)
+        model.fit(wide, n_epochs=500, seed=0, progress_bar=False)
+        return SnorkelFit(model.mu.detach().numpy().copy(), model.predict_proba)
+
+    return fit
+
+
+def snorkel(train: np.ndarray, test: np.ndarray, k: int) -> tuple[np.ndarray, float]:
+    """Snorkel's posterior float[b, k] of `test`, and the seconds of fit and posterior."""
+    fit = snorkel_fit(train, k)
     start = time.perf_counter()
-    model = LabelModel(cardinality=k, verbose=False)
-    model.fit(train, n_epochs=500, seed=0, progress_bar=False)
-    probs = model.predict_proba(test)
+    probs = fit().posterior(test)
     return probs, time.perf_counter() - start
+
+
+def flying_squid_fit(votes: np.ndarray) -> Callable[[], Callable[[], np.ndarray]]:
+    """FlyingSquid's triplet model of binary votes; fitting returns its posterior of class 1.
+
+    Raises:
+        PeerMissing: FlyingSquid is not installed.
+    """
+
+    def load() -> Any:
+        from flyingsquid.label_model import LabelModel
+
+        return LabelModel
+
+    label_model = _imported("flyingsquid", load)
+    signs = np.where(votes < 0, 0, 2 * votes.astype(np.int64) - 1)
+
+    def fit() -> Callable[[], np.ndarray]:
+        model = label_model(votes.shape[1])
+        model.fit(signs)
+        return lambda: np.asarray(model.predict_proba_marginalized(signs))
+
+    return fit
+
+
+def _triples(votes: np.ndarray) -> Any:
+    """Votes in the long format of crowd-kit."""
+
+    def load() -> Any:
+        import pandas
+
+        return pandas
+
+    item, lf = np.nonzero(votes >= 0)
+    columns = {"task": item, "worker": lf, "label": votes[item, lf].astype(np.int64)}
+    return _imported("pandas", load).DataFrame(columns)
+
+
+class CrowdFit(NamedTuple):
+    """What crowd-kit found.
+
+    Attributes:
+        posterior: float[n, k].
+        steps: iterations taken; its stopping rule cannot be switched off.
+    """
+
+    posterior: np.ndarray
+    steps: int
+
+
+def crowd_kit(name: str, votes: np.ndarray, k: int, **settings: Any) -> Callable[[], CrowdFit]:
+    """A model of crowd-kit, from votes in its long format.
+
+    Args:
+        name: "DawidSkene", "GLAD" or "MACE".
+        votes: int[n, m], -1 = abstain; every item has a vote.
+        k: number of classes.
+        settings: of its constructor.
+
+    Returns:
+        A function that fits.
+
+    Raises:
+        PeerMissing: crowd-kit is not installed.
+    """
+
+    def load() -> Any:
+        import crowdkit.aggregation
+
+        return crowdkit.aggregation
+
+    model = getattr(_imported("crowd-kit", load), name)
+    triples = _triples(votes)
+
+    def fit() -> CrowdFit:
+        fitted = model(**settings).fit(triples)
+        steps = len(getattr(fitted, "loss_history_", ())) or settings.get("n_iter", 0)
+        probs = fitted.predict_proba if name == "MACE" else fitted.probas_
+        table = fitted.probas_ if probs is None or callable(probs) else probs
+        return CrowdFit(np.asarray(table.reindex(columns=range(k)).sort_index()), steps)
+
+    return fit
+
+
+def metal_label_model(
+    votes: Sequence[np.ndarray], cardinalities: Sequence[int], paths: Sequence[Sequence[int]]
+) -> Callable[[], list[np.ndarray]]:
+    """snorkel-metal's `MTLabelModel`, 500 steps; fitting returns a posterior for each task.
+
+    Version 0.5.0 gives its sparse-free path a list of arrays; see `metal_end_model` for the shims.
+
+    Args:
+        votes: for each task int[n, m], 0 = abstain or not on the path.
+        cardinalities: of the tasks.
+        paths: label vectors that can occur, 0 where a task is not on the path.
+
+    Raises:
+        PeerMissing: snorkel-metal cannot be imported.
+    """
+    sys.modules.setdefault("tensorboardX", types.SimpleNamespace(SummaryWriter=None))  # pyright: ignore
+
+    def load() -> Any:
+        from metal.multitask import MTLabelModel
+        from metal.multitask.task_graph import TaskGraph
+
+        return MTLabelModel, TaskGraph
+
+    label_model, task_graph = _imported("snorkel-metal", load)
+
+    class Graph(task_graph):
+        def feasible_set(self):
+            return (np.array(path) for path in paths)
+
+    tables = [task.astype(np.int64) for task in votes]
+
+    def fit() -> list[np.ndarray]:
+        model = label_model(task_graph=Graph(list(cardinalities)), seed=0, verbose=False)
+        model.train_model(tables, n_epochs=500, verbose=False, log_train_every=0)
+        return model.predict_proba(tables)
+
+    return fit
 
 
 def metal_end_model() -> tuple[Any, Any]:
@@ -60,16 +217,17 @@ def metal_end_model() -> tuple[Any, Any]:
         PeerMissing: snorkel-metal cannot be imported.
     """
     sys.modules.setdefault("tensorboardX", types.SimpleNamespace(SummaryWriter=None))  # pyright: ignore
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in its docstrings
-            from metal.multitask import MTEndModel
-            from metal.multitask.task_graph import TaskGraph
-    except ImportError as error:
-        raise PeerMissing(f"snorkel-metal: {error}") from error
 
-    class Graph(TaskGraph):
+    def load() -> Any:
+        from metal.multitask import MTEndModel
+        from metal.multitask.task_graph import TaskGraph
+
+        return MTEndModel, TaskGraph
+
+    end_model, task_graph = _imported("snorkel-metal", load)
+
+    class Graph(task_graph):
         def feasible_set(self):
             return iter(())
 
-    return MTEndModel, Graph
+    return end_model, Graph

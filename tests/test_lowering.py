@@ -44,6 +44,7 @@ from metal_jax.label_model._mace_em import MaceDirichlets
 from metal_jax.label_model._rates import column_blocks
 from metal_jax.label_model._relations import relation_incidence
 from metal_jax.labeling import column_ids, overlap_counts, used_columns
+from metal_jax.labeling._overlap_kernels import listed_overlap_counts
 from metal_jax.network import (
     BagOfFeatures,
     ConsistencyConfig,
@@ -250,7 +251,11 @@ KERNELS = {
     "default_posterior": (default_posterior, RESULT.params),
     "relations": (relation_products, RELATIONS.votes),
     "metrics": (scores, jnp.ones((20, 3)) / 3),
-    "overlap_counts": (lambda codes: overlap_counts(codes, 9), jnp.zeros((20, 4), jnp.int32)),
+    "overlap_counts": (lambda votes: overlap_counts(votes, COLUMNS), jnp.zeros((20, 4), jnp.int8)),
+    "listed_overlap_counts": (
+        lambda item: listed_overlap_counts(item, item, jnp.int32(3), 9),
+        jnp.zeros(20, jnp.int32),
+    ),
     "overlap_objective": (jax.value_and_grad(overlap), jnp.ones((D, 3))),
     "minimise": (lambda mu: minimise(overlap, mu, MinimiseConfig()), jnp.ones((D, 3))),
     "e_step": (lambda tables: e_step(tables, DATA, TREE), TABLES),

@@ -81,6 +81,11 @@ class SparseIncidence:
 Incidence = DenseIncidence | SparseIncidence
 
 
+def fits_dense(num_items: int, num_columns: int) -> bool:
+    """Whether the dense form is used unless another is asked for."""
+    return num_items * num_columns <= _DENSE_LIMIT
+
+
 def incidence(codes: np.ndarray, num_columns: int, *, dense: bool | None = None) -> Incidence:
     """The operator of a matrix of column ids.
 
@@ -96,7 +101,7 @@ def incidence(codes: np.ndarray, num_columns: int, *, dense: bool | None = None)
     shape = (codes.shape[0], num_columns)
     item, lf = np.nonzero(codes >= 0)
     column = codes[item, lf]
-    if dense if dense is not None else shape[0] * num_columns <= _DENSE_LIMIT:
+    if dense if dense is not None else fits_dense(*shape):
         matrix = np.zeros(shape, np.float32)
         matrix[item, column] = 1
         return DenseIncidence(jax.device_put(matrix))  # unlike `jnp.asarray`, it compiles nothing

@@ -11,6 +11,8 @@ from jax.typing import ArrayLike
 
 from metal_jax.task_tree import TaskTree, path_sum, subtree_sum
 
+_FEW_NODES = 32  # so many comparisons with all votes are faster than picking cells one by one
+
 
 def majority_vote(votes: ArrayLike, tree: TaskTree) -> jax.Array:
     """Majority vote down the tree, as a distribution over leaf states.
@@ -40,6 +42,9 @@ def _majority_vote(votes: jax.Array, tree: TaskTree) -> jax.Array:
     n, nobody = votes.shape[0], tree.num_nodes
     if votes.ndim == 3:
         return _share_out(subtree_sum(tree, jnp.sum(votes, axis=1)), tree)
+    if nobody <= _FEW_NODES:
+        cast = [jnp.sum(votes == node, axis=1, dtype=jnp.float32) for node in range(nobody)]
+        return _share_out(subtree_sum(tree, jnp.stack(cast, axis=1)), tree)
     # The nodes on the path to each node, padded with a dummy; the last row is "no vote".
     paths = np.full((tree.num_nodes + 1, tree.depth), nobody, np.int32)
     for node in range(tree.num_nodes):

@@ -33,8 +33,8 @@ compiled program (`_mixture_program`), and matrices of about the same size share
 One setting for all data: no gold label and no threshold on a statistic of the votes enters.
 
 **What each part is worth**: mean accuracy over 7 sets of LFs and 9 crowds, fitted without gold
-(`benchmarks/constants.py`, which also prints every other constant, and the means when each set's
-constants are chosen on the other sets: .7870 and .8191).
+(`benchmarks/studies/constants.py`, which also prints every other constant, and the means when each
+set's constants are chosen on the other sets: .7870 and .8191).
 
 ======================  =======  ======
 change                  LF sets  crowds

@@ -53,7 +53,13 @@ from metal_jax.label_model._rates import (
 )
 from metal_jax.label_model._result import FitResult, join_lfs
 from metal_jax.label_model._tables import ConditionalTables, column_root_mask
-from metal_jax.labeling import Columns, OverlapStatistics, overlap_statistics, validate
+from metal_jax.labeling import (
+    Columns,
+    OverlapStatistics,
+    overlap_statistics,
+    used_columns,
+    validate,
+)
 from metal_jax.task_tree import TaskTree
 
 _MAX_OVERLAPS = 2**24  # entries of O that are formed without being asked for
@@ -260,37 +266,35 @@ def fit_overlap_from_votes(
         >>> fit_overlap_from_votes(data.votes, tree, config=OverlapConfig(polish_steps=5)).method
         'overlap'
     """
+    matrix = None
     if isinstance(votes, VoteList):
-        matrix, listed = None, votes
+        listed = votes
     else:
         matrix = validate(votes, tree)
+        used = used_columns(matrix)
+        forms = config.form_overlaps
+        if used.num_columns**2 <= _MAX_OVERLAPS if forms is None else forms:
+            return _fit_formed(matrix, used, tree, class_balance, config)
         item, lf = np.nonzero(matrix >= 0)
         listed = VoteList(item, lf, matrix[item, lf], *matrix.shape)
     operator, used = listed_incidence(listed, tree)
     counts = np.bincount(operator.column, minlength=used.num_columns)
     pairs = lf_roots_of_columns(used, counts, tree)
     columns = pairs.split_columns(used, tree)
-    forms = config.form_overlaps
-    if forms is None:
-        forms = columns.num_columns**2 <= _MAX_OVERLAPS
-    if forms and matrix is not None:
-        unpolished = dataclasses.replace(config, polish_steps=0)
-        result = fit_overlap(overlap_statistics(matrix, used), tree, class_balance, unpolished)
-    else:
-        vote_rates = counts / listed.num_items
-        problem = _problem(vote_rates, columns, pairs, tree, class_balance, config)
-        dtype = problem.start.dtype
-        observed = (
-            jnp.asarray(vote_rates, dtype),
-            jnp.asarray(column_blocks(columns)),
-            jnp.asarray(problem.balance, dtype),
-            problem.start,
-            problem.l2,
-        )
-        solution = _solve_from_votes(
-            problem.start, problem.own_root, operator, observed, config.minimise
-        )
-        result = join_lfs(_result(solution, problem.balance, columns, tree, config), pairs)
+    vote_rates = counts / listed.num_items
+    problem = _problem(vote_rates, columns, pairs, tree, class_balance, config)
+    dtype = problem.start.dtype
+    observed = (
+        jnp.asarray(vote_rates, dtype),
+        jnp.asarray(column_blocks(columns)),
+        jnp.asarray(problem.balance, dtype),
+        problem.start,
+        problem.l2,
+    )
+    solution = _solve_from_votes(
+        problem.start, problem.own_root, operator, observed, config.minimise
+    )
+    result = join_lfs(_result(solution, problem.balance, columns, tree, config), pairs)
     if not config.polish_steps:
         return result
     data = (
@@ -298,7 +302,29 @@ def fit_overlap_from_votes(
         if matrix is None
         else vote_data(pairs.split_votes(matrix, tree), columns)
     )
-    tables = polish_tables(result.params, data, tree, config.polish_steps)
+    return _polished(result, data, config)
+
+
+def _fit_formed(
+    matrix: np.ndarray,
+    used: Columns,
+    tree: TaskTree,
+    class_balance: ArrayLike | None,
+    config: OverlapConfig,
+) -> FitResult:
+    """`fit_overlap_from_votes` through the matrix of pairs."""
+    statistics = overlap_statistics(matrix, used)
+    unpolished = dataclasses.replace(config, polish_steps=0)
+    result = fit_overlap(statistics, tree, class_balance, unpolished)
+    if not config.polish_steps:
+        return result
+    pairs = lf_roots_of_columns(used, np.diag(statistics.counts), tree)
+    data = vote_data(pairs.split_votes(matrix, tree), pairs.split_columns(used, tree))
+    return _polished(result, data, config)
+
+
+def _polished(result: FitResult, data: VoteData, config: OverlapConfig) -> FitResult:
+    tables = polish_tables(result.params, data, result.tree, config.polish_steps)
     return result._replace(
         params=tables, status=f"{result.status}; then {config.polish_steps} EM steps"
     )

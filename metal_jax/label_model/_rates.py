@@ -18,6 +18,7 @@ columns of one LF.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -270,17 +271,35 @@ def rates_to_tables(
         from least squares means "small", not "impossible") and scaled where an LF's sum over one.
     """
     rates = jnp.asarray(conditional_rates)
-    mean = jnp.sum(rates * jnp.asarray(class_balance, rates.dtype), axis=-1, keepdims=True)
+    return _rates_to_tables(
+        rates,
+        jnp.asarray(class_balance, rates.dtype),
+        columns.lf,
+        column_root_mask(columns, tree),
+        num_lfs=columns.num_lfs,
+        ignore_abstains=ignore_abstains,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("num_lfs", "ignore_abstains"))
+def _rates_to_tables(
+    rates: jax.Array,
+    class_balance: jax.Array,
+    lf: jax.Array,
+    own_root: jax.Array,
+    *,
+    num_lfs: int,
+    ignore_abstains: bool,
+) -> ConditionalTables:
+    mean = jnp.sum(rates * class_balance, axis=-1, keepdims=True)
     rates = jnp.clip(rates, jnp.maximum(mean, 1e-6) * 0.01, 1.0)
-    lf = jnp.asarray(columns.lf)
-    total = jax.ops.segment_sum(rates, lf, columns.num_lfs)
+    total = jax.ops.segment_sum(rates, lf, num_lfs)
     rates = rates / jnp.maximum(total, 1.0)[lf]
-    total = jax.ops.segment_sum(rates, lf, columns.num_lfs)
-    own_root = jnp.asarray(column_root_mask(columns, tree))
-    votes_there = jax.ops.segment_max(own_root.astype(jnp.int32), lf, columns.num_lfs) > 0
+    total = jax.ops.segment_sum(rates, lf, num_lfs)
+    votes_there = jax.ops.segment_max(own_root.astype(jnp.int32), lf, num_lfs) > 0
     log_abstain = jnp.where(votes_there, jnp.log(jnp.maximum(1 - total, 1e-6)), 0)
     return ConditionalTables(
-        log_prior=safe_log(jnp.asarray(class_balance, rates.dtype)),
+        log_prior=safe_log(class_balance),
         log_vote=jnp.where(own_root, jnp.log(rates), 0),
         log_abstain=jnp.zeros_like(log_abstain) if ignore_abstains else log_abstain,
     )

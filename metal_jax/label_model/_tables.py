@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from metal_jax.label_model._scores import silence_or_none, vote_scores
 from metal_jax.label_model._votes import votes_by_lf
 from metal_jax.labeling import NOT_ASKED, Columns, column_ids
 from metal_jax.task_tree import TaskTree, log_normalise_roots
@@ -103,24 +104,13 @@ def log_posterior(
         told = product(shares[:, columns.lf, columns.symbol], tables.log_vote)
         silent = product(1 - jnp.sum(shares, axis=-1), tables.log_abstain)
         return log_normalise_roots(tree, tables.log_prior + told + silent)
-    return _log_posterior(tables, votes, column_ids(votes, columns), tree)
+    scores = vote_scores(votes, columns, tables.log_vote, silence_or_none(tables.log_abstain))
+    return _normalised(tables.log_prior, scores, tree)
 
 
 @functools.partial(jax.jit, static_argnames="tree")
-def _log_posterior(
-    tables: ConditionalTables, votes: jax.Array, codes: jax.Array, tree: TaskTree
-) -> jax.Array:
-    def add(total: jax.Array, lf: tuple[jax.Array, jax.Array, jax.Array]) -> tuple:
-        vote, code, log_abstain = lf
-        row = tables.log_vote[jnp.maximum(code, 0)]
-        abstains = ((vote != NOT_ASKED) & (vote < 0))[:, None]
-        row = jnp.where((code >= 0)[:, None], row, jnp.where(abstains, log_abstain, 0))
-        return total + row, None
-
-    start = jnp.broadcast_to(tables.log_prior, (votes.shape[0], tree.num_leaves))
-    # One LF at a time: memory stays O(n s), not O(n m s).
-    total, _ = jax.lax.scan(add, start, (votes.T, codes.T, tables.log_abstain))
-    return log_normalise_roots(tree, total)
+def _normalised(log_prior: jax.Array, scores: jax.Array, tree: TaskTree) -> jax.Array:
+    return log_normalise_roots(tree, log_prior + scores)
 
 
 def tables_lf_accuracy(tables: ConditionalTables, columns: Columns, tree: TaskTree) -> jax.Array:

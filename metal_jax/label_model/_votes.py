@@ -15,7 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from metal_jax.label_model._incidence import DenseIncidence, Incidence, incidence
+from metal_jax.label_model._incidence import (
+    DenseIncidence,
+    Incidence,
+    fits_dense,
+    incidence,
+)
 from metal_jax.labeling import Columns, used_columns, validate
 from metal_jax.task_tree import TaskTree
 
@@ -72,6 +77,18 @@ def vote_codes(votes: np.ndarray, columns: Columns) -> np.ndarray:
     return table[np.arange(columns.num_lfs), symbol]
 
 
+def symbols_like(columns: Columns, dtype: np.dtype) -> np.ndarray:
+    """[d], the columns' symbols in the type of votes; what does not fit equals no vote."""
+    limits = np.iinfo(dtype)
+    return np.where(columns.symbol <= limits.max, columns.symbol, limits.min).astype(dtype)
+
+
+def _fill_indicators(out: np.ndarray, votes: np.ndarray, columns: Columns) -> None:
+    """Write whether each item has each column's vote to `out` [n, d]; votes int[n, m]."""
+    of_column = np.take(votes, columns.lf, axis=1)
+    np.equal(of_column, symbols_like(columns, votes.dtype), out=out, casting="unsafe")
+
+
 def vote_counts(votes: np.ndarray, columns: Columns, weights: np.ndarray) -> np.ndarray:
     """float64[d], the weighted number of votes of each column."""
     if votes.ndim == 3:
@@ -98,6 +115,10 @@ def vote_incidence(votes: np.ndarray, columns: Columns, width: int | None = None
     if votes.ndim == 3:
         matrix = votes[:, columns.lf, columns.symbol]
         return DenseIncidence(to_device(pad_to(matrix, width, axis=1), matrix.dtype))
+    if fits_dense(len(votes), width):
+        matrix = np.zeros((len(votes), width), np.float32)
+        _fill_indicators(matrix[:, : columns.num_columns], votes, columns)
+        return DenseIncidence(to_device(matrix, np.float32))
     return incidence(vote_codes(votes, columns), width)
 
 
@@ -120,11 +141,9 @@ def fired_matrix(
     if votes.ndim == 3:
         fired[:, : len(chosen)] = votes[:, columns.lf[chosen], columns.symbol[chosen]]
         return fired
-    position = np.full(columns.num_columns + 1, -1, np.int32)  # last entry: no vote
-    position[chosen] = np.arange(len(chosen))
-    at = position[vote_codes(votes, columns)]
-    item, lf = np.nonzero(at >= 0)
-    fired[item, at[item, lf]] = 1
+    if len(chosen):
+        some = Columns(columns.lf[chosen], columns.symbol[chosen], columns.num_lfs)
+        _fill_indicators(fired[:, : len(chosen)], votes, some)
     return fired
 
 

@@ -23,10 +23,10 @@ from metal_jax.labeling._functions import (
     labeling_function,
 )
 from metal_jax.labeling._matrix import compatible, narrowest_integers, validate
+from metal_jax.labeling._overlap_kernels import overlap_counts
 from metal_jax.labeling._overlaps import (
     OverlapStatistics,
     merge_statistics,
-    overlap_counts,
     overlap_statistics,
     overlap_statistics_of_batches,
 )

@@ -3,7 +3,7 @@ r"""Overlap statistics: how often LFs vote together.
 With the indicator matrix :math:`A \in \{0,1\}^{n \times d}` (one column for each used (LF, symbol)
 pair) the statistics are the integer counts :math:`A^\top A` and `n`: sums over items, so that parts
 merge by addition and a stream or a shard is just a part. (Ratner et al., AAAI 2019, section 4;
-uncentred.)
+uncentred.) How they are counted is chosen here; see `_overlap_kernels`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,17 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from metal_jax._core.sharding import sum_over_data
-from metal_jax.labeling._columns import Columns, column_ids, union_columns, used_columns
+from metal_jax.labeling._columns import Columns, column_table, union_columns, used_columns
+from metal_jax.labeling._matrix import narrowest_integers
+from metal_jax.labeling._overlap_kernels import (
+    blocked_overlap_counts,
+    listed_overlap_counts,
+    prefers_list,
+)
 
 
 class OverlapStatistics(NamedTuple):
@@ -40,46 +45,28 @@ class OverlapStatistics(NamedTuple):
         return self.counts / self.num_items
 
 
-def overlap_counts(
-    column_of_vote: ArrayLike, num_columns: int, *, block_size: int = 4096
+@functools.partial(jax.jit, static_argnames="mesh")
+def _counts(
+    votes: jax.Array, lf: jax.Array, symbol: jax.Array, mesh: jax.sharding.Mesh | None
 ) -> jax.Array:
-    """The counts `A^T A` from the column of each vote, in one blocked pass.
+    def kernel(votes: jax.Array) -> jax.Array:
+        return blocked_overlap_counts(votes, lf, symbol)
 
-    Args:
-        column_of_vote: int[n, m] from `column_ids`, -1 = no vote.
-        num_columns: d (static).
-        block_size: items for each matrix product (static); memory is O(block_size * d).
-
-    Returns:
-        int32[d, d], exact: a float32 product of at most 2^24 ones, summed as integers.
-
-    Example:
-        >>> overlap_counts(jnp.array([[0, 2], [1, 2], [0, -1]]), 3).tolist()
-        [[2, 0, 1], [0, 1, 1], [1, 1, 2]]
-    """
-    codes = jnp.asarray(column_of_vote)
-    n = codes.shape[0]
-    block_size = min(block_size, max(n, 1), 2**24)
-    padding = -n % block_size
-    codes = jnp.pad(codes, ((0, padding), (0, 0)), constant_values=-1)
-    blocks = codes.reshape(-1, block_size, codes.shape[1])
-
-    def add(total: jax.Array, block: jax.Array) -> tuple[jax.Array, None]:
-        rows = jnp.broadcast_to(jnp.arange(block_size)[:, None], block.shape)
-        indicators = jnp.zeros((block_size, num_columns), jnp.float32)
-        block = jnp.where(block < 0, num_columns, block)  # out of bounds: dropped
-        indicators = indicators.at[rows, block].set(1, mode="drop")
-        product = jnp.matmul(indicators.T, indicators, precision=jax.lax.Precision.HIGHEST)
-        return total + product.astype(jnp.int32), None
-
-    start = jnp.zeros((num_columns, num_columns), jnp.int32)
-    return jax.lax.scan(add, start, blocks)[0]
+    return kernel(votes) if mesh is None else sum_over_data(kernel, votes, mesh, fill=-1)
 
 
-@functools.partial(jax.jit, static_argnames=("num_columns", "mesh"))
-def _counts(codes: jax.Array, num_columns: int, mesh: jax.sharding.Mesh | None) -> jax.Array:
-    kernel = functools.partial(overlap_counts, num_columns=num_columns)
-    return kernel(codes) if mesh is None else sum_over_data(kernel, codes, mesh, fill=-1)
+def _listed_counts(votes: np.ndarray, columns: Columns) -> jax.Array:
+    table = column_table(columns)
+    item, lf = np.nonzero(votes >= 0)
+    column = table[lf, np.minimum(votes[item, lf], table.shape[1] - 1)]
+    counted = column >= 0
+    item, column = item[counted], column[counted]
+    most_votes = np.bincount(item, minlength=1).max()
+    # Rounded up, so that matrices of about the same size share a program.
+    padding = -len(item) % 2 ** max(len(item).bit_length() - 3, 10)
+    item = np.pad(item.astype(np.int32), (0, padding), constant_values=len(votes))
+    column = np.pad(column, (0, padding), constant_values=columns.num_columns)
+    return listed_overlap_counts(item, column, np.int32(most_votes), columns.num_columns)
 
 
 def overlap_statistics(
@@ -114,9 +101,19 @@ def overlap_statistics(
     if np.ndim(votes) == 3:
         soft = np.asarray(votes)
         return OverlapStatistics(columns, _expected_counts(soft, columns), len(soft))
-    codes = column_ids(votes, columns)
-    counts = _counts(codes, columns.num_columns, mesh)
-    return OverlapStatistics(columns, np.asarray(counts, np.int64), codes.shape[0])
+    matrix = _narrow(np.asarray(votes))
+    if mesh is None and prefers_list(matrix, columns.num_columns, jax.default_backend()):
+        counts = _listed_counts(matrix, columns)
+    else:
+        counts = _counts(matrix, columns.lf, columns.symbol, mesh)
+    return OverlapStatistics(columns, np.asarray(counts, np.int64), len(matrix))
+
+
+def _narrow(votes: np.ndarray) -> np.ndarray:
+    """The votes in as few bytes as hold them; what is negative stays so."""
+    if votes.dtype == np.int8:
+        return votes
+    return narrowest_integers(votes if votes.min(initial=0) >= -128 else np.maximum(votes, -1))
 
 
 def _expected_counts(votes: np.ndarray, columns: Columns) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Overlap statistics and synthetic votes."""
 
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from metal_jax._core.sharding import data_mesh
 from metal_jax.labeling import (
+    Columns,
     merge_statistics,
     overlap_counts,
     overlap_statistics,
@@ -14,6 +17,8 @@ from metal_jax.labeling import (
     synthetic_votes,
     used_columns,
 )
+from metal_jax.labeling._overlap_kernels import prefers_list
+from metal_jax.labeling._overlaps import _listed_counts
 from metal_jax.task_tree import TaskTree
 
 
@@ -37,12 +42,91 @@ def test_counts_are_the_product_of_used_indicators():
     np.testing.assert_allclose(np.diag(stats.overlaps())[0], (votes[:, 0] == 1).mean())
 
 
-@pytest.mark.parametrize("block_size", [1, 7, 4096])
+@pytest.mark.parametrize("block_size", [1, 7, 99, 4096])
 def test_blocks_do_not_matter(block_size):
-    codes = np.random.default_rng(1).integers(-1, 9, (100, 3))
-    codes = np.where(codes < 0, -1, codes % 3 + 3 * np.arange(3))
-    whole = overlap_counts(codes, 9)
-    np.testing.assert_array_equal(overlap_counts(codes, 9, block_size=block_size), whole)
+    votes = random_votes(n=100)
+    columns = used_columns(votes)
+    counts = overlap_counts(votes.astype(np.int8), columns, block_size=block_size)
+    np.testing.assert_array_equal(counts, one_hot_product(votes, columns))
+
+
+def test_tiles_do_not_matter():
+    votes = random_votes(n=300, m=130, k=5)  # over two tiles of columns
+    columns = used_columns(votes)
+    assert columns.num_columns > 512
+    counts = overlap_counts(votes, columns)
+    np.testing.assert_array_equal(counts, one_hot_product(votes, columns))
+
+
+def test_votes_that_no_column_stands_for():
+    votes = random_votes(n=200)
+    columns = used_columns(votes)
+    some = Columns(columns.lf[::2], columns.symbol[::2], columns.num_lfs)
+    expected = one_hot_product(votes, some)
+    np.testing.assert_array_equal(overlap_statistics(votes, some).counts, expected)
+    # A symbol that bytes cannot say is not taken for the vote that it wraps round to.
+    wide = Columns(np.array([0, 1]), np.array([255, 1]), 6)
+    counts = overlap_counts(votes.astype(np.int8), wide)
+    np.testing.assert_array_equal(counts, one_hot_product(votes, wide))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int64])
+def test_integer_types_agree(dtype):
+    votes = random_votes().astype(dtype)
+    stats = overlap_statistics(votes)
+    np.testing.assert_array_equal(stats.counts, one_hot_product(votes, stats.columns))
+    np.testing.assert_array_equal(stats.columns.symbol, used_columns(random_votes()).symbol)
+    order = overlap_statistics(np.asfortranarray(votes))
+    np.testing.assert_array_equal(order.counts, stats.counts)
+
+
+def test_negative_votes_stay_negative_as_bytes():
+    votes = random_votes()
+    far = np.where(votes < 0, -1000, votes)  # -1000 is 24 as a byte
+    np.testing.assert_array_equal(overlap_statistics(far).counts, overlap_statistics(votes).counts)
+
+
+def rare_votes(n=400, m=600):
+    votes = np.full((n, m), -1, np.int8)
+    rng = np.random.default_rng(3)
+    item, lf = rng.integers(0, n, 900), rng.integers(0, m, 900)
+    votes[item, lf] = rng.integers(0, 3, 900)
+    votes[:2, :m] = 1  # every LF is used
+    return votes
+
+
+def test_listed_votes_give_the_same_counts():
+    votes = rare_votes()
+    columns = used_columns(votes)
+    order = np.random.default_rng(4).permutation(columns.num_columns)
+    columns = Columns(columns.lf[order], columns.symbol[order], columns.num_lfs)
+    expected = one_hot_product(votes, columns)
+    np.testing.assert_array_equal(_listed_counts(votes, columns), expected)
+    np.testing.assert_array_equal(overlap_counts(votes, columns), expected)
+    some = Columns(columns.lf[::2], columns.symbol[::2], columns.num_lfs)
+    np.testing.assert_array_equal(_listed_counts(votes, some), expected[::2, ::2])
+
+
+def test_the_list_is_for_rare_votes():
+    rare = rare_votes()[2:]
+    columns = used_columns(rare)
+    assert prefers_list(rare, columns.num_columns, "cpu")
+    assert not prefers_list(rare, columns.num_columns, "tpu")
+    assert not prefers_list(np.zeros((400, 600), np.int8), 600, "cpu")
+    assert not prefers_list(rare, 100, "cpu")
+    stats = overlap_statistics(rare)
+    np.testing.assert_array_equal(stats.counts, one_hot_product(rare, columns))
+
+
+@hypothesis.settings(deadline=None, max_examples=50)
+@hypothesis.given(
+    n=st.integers(1, 9000), m=st.integers(1, 7), k=st.integers(1, 127), seed=st.integers(0, 9)
+)
+def test_used_columns_are_those_that_occur(n, m, k, seed):
+    votes = np.random.default_rng(seed).integers(-2, k, (n, m)).astype(np.int8)
+    quick, sorted_out = used_columns(votes), used_columns(votes.astype(np.int16))
+    for a, b in zip(quick, sorted_out, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_batches_equal_the_whole():

@@ -7,7 +7,7 @@ otherwise). Beside the trunk every head reads the encoder's features too, a line
 that learns the plain cases at once (Cheng et al., "Wide & Deep Learning", DLRS 2016). All of this
 is the default of `NetworkConfig`. The heads of a level are one array, padded to the widest and
 masked, and one matrix product, so that a training step with a hundred tasks costs about as much as
-two steps with one (`benchmarks/network_steps.py`).
+two steps with one (`benchmarks/studies/network_steps.py`).
 
 Each task has a softmax of its own over the labels *given that the task is active*, hence
 

@@ -1,4 +1,4 @@
-"""Edit distances of 1,000 x 1,000 networks: `python -m benchmarks.edit_distance`.
+"""Edit distances of 1,000 x 1,000 networks: `python -m benchmarks.studies.edit_distance`.
 
 Two sets of random networks of 20 layers, so that no half of the table follows from the other. The
 same dynamic programme with the same costs three times: `pairwise`; a loop compiled by numba (on one

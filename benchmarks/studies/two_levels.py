@@ -1,6 +1,6 @@
 """What coarse votes do for fine labels, and fine votes for coarse ones: real votes on trees.
 
-`python -m benchmarks.two_levels [--data FOLDER]`. Fitted without gold labels by the default model:
+`python -m benchmarks.studies.two_levels [--data FOLDER]`. Fitted without gold by the default model:
 with the fine votes alone, with the coarse ones alone, and with all of them; majority vote down the
 tree on all of them beside it. Accuracy over the test items that have any vote, ties split.
 `crowd_20news`: a worker's vote is coarse where the boxes that he ticked agree on the group only, so

@@ -1,8 +1,8 @@
 """Training steps of the compiled network against the number of tasks, and against peers.
 
-`python -m benchmarks.network_steps [--out FILE]`. A step is forward pass, loss, backward pass and
-AdamW; trunk of three layers of 256 units, 256 items in a batch, five labels a task, tasks on three
-levels (one task: the top of the same trunk), float32, no dropout.
+`python -m benchmarks.studies.network_steps [--out FILE]`. A step is forward pass, loss, backward
+pass and AdamW; trunk of three layers of 256 units, 256 items in a batch, five labels a task, tasks
+on three levels (one task: the top of the same trunk), float32, no dropout.
 
 The first table is ours alone, lowering, compilation and run apart: "plain" (256 features, heads
 read the trunk), "default" (they read the features and their parents' logits too) and "text" (the
@@ -32,9 +32,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks import network_peers
-from benchmarks.network_peers import Problem, Steps
 from benchmarks.peers import PeerMissing
+from benchmarks.studies import network_peers
+from benchmarks.studies.network_peers import Problem, Steps
 from metal_jax.network import (
     BagOfFeatures,
     Encoder,

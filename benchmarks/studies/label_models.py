@@ -1,4 +1,6 @@
-"""Accuracy of label models on real votes: `python -m benchmarks.label_models [--data FOLDER]`.
+"""Accuracy of label models on real votes.
+
+`python -m benchmarks.studies.label_models [--data FOLDER]`.
 
 Protocol: labelling-function sets are fitted on `train` and judged on `test` (tennis: `valid`),
 crowds are fitted and judged on all items; accuracy over gold items with at least one vote, ties

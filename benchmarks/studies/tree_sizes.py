@@ -1,4 +1,6 @@
-"""Label model on trees of 4 to 2,000 leaves: `python -m benchmarks.tree_sizes [--out FILE]`.
+"""Label model on trees of 4 to 2,000 leaves.
+
+`python -m benchmarks.studies.tree_sizes [--out FILE]`.
 
 Synthetic votes at leaves and at inner nodes, each vote right with probability 0.7 and otherwise at
 a node that parts from the true path at a random depth. Time of a warm fit (EM to convergence),

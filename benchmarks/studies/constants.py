@@ -1,7 +1,9 @@
-"""What each part and constant of the default model is worth: `python -m benchmarks.constants`.
+"""What each part and constant of the default model is worth.
 
-Protocol and data as in `benchmarks.label_models`: mean accuracy over the LF sets and over the
-crowds with one setting changed at a time. Last, leave one set out: for every set the setting is
+`python -m benchmarks.studies.constants`.
+
+Protocol and data as in `benchmarks.studies.label_models`: mean accuracy over the LF sets and over
+the crowds with one setting changed at a time. Last, leave one set out: for every set the setting is
 taken, among all those of the table that only move a constant, that is best on the *other* sets (LF
 sets and crowds weighted alike), and judged on the set itself.
 """
@@ -16,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.label_models import CROWDS, LF_SETS, correctness, load
+from benchmarks.studies.label_models import CROWDS, LF_SETS, correctness, load
 from metal_jax import label_model
 from metal_jax.label_model import DetectorPrior, MixtureConfig
 from metal_jax.task_tree import TaskTree

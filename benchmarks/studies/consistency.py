@@ -1,4 +1,6 @@
-"""Error against number of items: `python -m benchmarks.consistency [--max-items N] [--out FILE]`.
+"""Error against number of items.
+
+`python -m benchmarks.studies.consistency [--max-items N] [--out FILE]`.
 
 Votes drawn from the model (`labeling.synthetic_votes`, 10 LFs). Mean absolute error of the
 conditional probabilities P(vote | Y) over all (LF, node, leaf), averaged over seeds, and the slope

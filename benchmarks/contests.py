@@ -1,0 +1,386 @@
+"""The same work by peers in the same run: `python -m benchmarks --peers`.
+
+Contenders take turns, so that a busy machine is busy for all; the ratio is taken in each round, by
+the clock and by processor time (on a machine shared with other programs the second is the fairer:
+it does not count waiting). Each contest also says how far the results agree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import peers
+from benchmarks.harness import spread
+from benchmarks.kernels.label_models import votes_of
+from benchmarks.kernels.overlaps import random_votes
+from benchmarks.peers import PeerMissing
+from benchmarks.studies import edit_distance
+from metal_jax.exhaust import pairwise
+from metal_jax.label_model import (
+    DawidSkeneConfig,
+    FitResult,
+    GladConfig,
+    MaceConfig,
+    OverlapConfig,
+    fit,
+    fit_dawid_skene,
+    fit_glad,
+    fit_mace,
+    fit_overlap_from_votes,
+    overlap_objective,
+    posterior,
+)
+from metal_jax.labeling import overlap_statistics, synthetic_votes
+from metal_jax.task_tree import TaskTree, from_metal_hierarchy, node_sum
+
+Work = Callable[[], Any]
+
+
+class Contest(NamedTuple):
+    """One piece of work for two.
+
+    Attributes:
+        name: what is done.
+        peer: by whom else.
+        ours: the work; its result is on the device or the host.
+        theirs: prepares the peer's work, or raises `PeerMissing`.
+        agreement: from both results, numbers that say how far they agree.
+        rounds: how often each takes its turn.
+    """
+
+    name: str
+    peer: str
+    ours: Work
+    theirs: Callable[[], Work]
+    agreement: Callable[[Any, Any], Mapping[str, float]]
+    rounds: int = 5
+
+
+def run(contest: Contest) -> dict[str, Any]:
+    """A row: times of both, their ratios, the agreement; or why the peer was skipped."""
+    row: dict[str, Any] = {"kind": "contest", "contest": contest.name, "peer": contest.peer}
+    try:
+        theirs = contest.theirs()
+    except PeerMissing as missing:
+        return row | {"skipped": str(missing)}
+    result = jax.block_until_ready(contest.ours())
+    seconds: dict[str, list[list[float]]] = {"ours": [], "theirs": []}
+    other = None
+    for _ in range(contest.rounds):
+        for name, work in (("ours", contest.ours), ("theirs", theirs)):
+            starts = time.perf_counter(), time.process_time()
+            done = jax.block_until_ready(work()) if name == "ours" else work()
+            seconds[name].append([time.perf_counter() - starts[0], time.process_time() - starts[1]])
+            other = done if name == "theirs" else other
+    ours, others = (np.array(seconds[name]) for name in ("ours", "theirs"))
+    for i, clock in enumerate(("wall", "cpu")):
+        row |= {
+            f"ours_{clock}": spread(ours[:, i]),
+            f"theirs_{clock}": spread(others[:, i]),
+            f"ratio_{clock}": spread(others[:, i] / ours[:, i]),
+        }
+    return row | {
+        "rounds": contest.rounds,
+        "load_average": os.getloadavg()[0],
+        "agreement": {key: float(x) for key, x in contest.agreement(result, other).items()},
+    }
+
+
+def contests(sizes: str, data: Path | None) -> list[Contest]:
+    """All contests; those on real votes where their folder is given."""
+    if sizes == "ci":
+        return [
+            *_statistics(2_000, 6, 2, rounds=2),
+            *_label_model("n=300 m=5 k=2", votes_of(300, 5, 2), 2, rounds=1),
+            *_crowds(200, 6, 2, rounds=1),
+        ]
+    n = 10_000 if sizes == "small" else 100_000
+    found = [
+        *_statistics(10 * n, 50, 2),
+        *_statistics(n, 200, 5),
+        *_label_model(f"n={n:,} m=50 k=2", votes_of(n, 50, 2), 2),
+        *_label_model(f"n={n:,} m=50 k=5", votes_of(n, 50, 5), 5),
+        *_multi_task(n // 10),
+        *_crowds(n, 50, 2, rounds=3),
+        *_crowds(n, 50, 5, rounds=3),
+        *_edit_distances(n // 100),
+    ]
+    if data is not None:
+        for name, k, split in (("wrench_semeval", 9, "train"), ("crowd_20news", 20, "all")):
+            votes = np.load(data / name / f"{split}.npz")["L"]
+            rounds = 1 if sizes == "small" else 3
+            found += _label_model(name, votes, k, rounds=rounds, with_posterior=False)
+        votes = np.load(data / "openi_cxr" / "train.npz")["L"]
+        found += [_glad("openi_cxr", votes, 2, 1)]
+    return found
+
+
+def _statistics(n: int, m: int, k: int, rounds: int = 9) -> list[Contest]:
+    votes = random_votes(n, m, k)
+    ready = (votes[:, :, None] == np.arange(k)).reshape(n, m * k).astype(np.float32)
+    return [
+        Contest(
+            f"overlap statistics n={n:,} d={m * k}",
+            "numpy, ready one-hot",
+            lambda: overlap_statistics(votes).counts,
+            lambda: lambda: ready.T @ ready,
+            lambda a, b: {"largest difference": np.abs(a - b).max()},
+            rounds,
+        )
+    ]
+
+
+def _objectives(votes: np.ndarray, k: int, result: FitResult, rates: np.ndarray) -> dict:
+    """Our and Snorkel's value of the objective, the pulls of either left out."""
+    statistics = overlap_statistics(votes)
+    columns, balance = statistics.columns, jnp.full(k, 1 / k)
+    at = columns.lf * k + columns.symbol
+    ours = jnp.exp(result.params.log_vote)  # pyright: ignore[reportAttributeAccessIssue]
+    off_block = jnp.asarray(columns.lf[:, None] != columns.lf)
+    overlaps = jnp.asarray(statistics.overlaps(), jnp.float32)
+    none = jnp.zeros(columns.num_columns)
+    values = [
+        overlap_objective(jnp.asarray(mu, jnp.float32), overlaps, balance, off_block, mu, none)
+        for mu in (ours, jnp.asarray(rates[at]))
+    ]
+    return {"our objective": float(values[0]), "their objective": float(values[1])}
+
+
+def _label_model(
+    name: str, votes: np.ndarray, k: int, rounds: int = 5, *, with_posterior: bool = True
+) -> list[Contest]:
+    """Fits and posteriors against Snorkel and, for two classes, FlyingSquid."""
+    tree = TaskTree.single(k)
+    fitted = fit_overlap_from_votes(votes, tree)
+    default = fit(votes, tree)
+
+    def same_labels(a: Any, b: Any) -> dict[str, float]:
+        return {"same labels": float(np.mean(np.argmax(a, 1) == np.argmax(b, 1)))}
+
+    def fits(result: FitResult, other: peers.SnorkelFit) -> dict[str, float]:
+        labels = same_labels(posterior(result, votes), other.posterior(votes.astype(np.int64)))
+        if result.method != "overlap":
+            return labels
+        return labels | _objectives(votes, k, result, other.conditional_rates)
+
+    def with_params(result: FitResult) -> FitResult:
+        jax.block_until_ready(result.params)
+        return result
+
+    config = OverlapConfig()
+    found = [
+        Contest(
+            f"overlap fit {name}",
+            "Snorkel, 500 steps",
+            lambda: with_params(fit_overlap_from_votes(votes, tree, config=config)),
+            lambda: peers.snorkel_fit(votes, k),
+            fits,
+            rounds,
+        ),
+        Contest(
+            f"default fit {name}",
+            "Snorkel, 500 steps",
+            lambda: with_params(fit(votes, tree)),
+            lambda: peers.snorkel_fit(votes, k),
+            fits,
+            rounds,
+        ),
+    ]
+    if not with_posterior:
+        return found
+
+    def snorkel_posterior() -> Work:
+        model, wide = peers.snorkel_fit(votes, k)(), votes.astype(np.int64)
+        return lambda: model.posterior(wide)
+
+    def flying_squid() -> Work:
+        one = peers.flying_squid_fit(votes)()
+        return lambda: _two_columns(one())
+
+    found.append(
+        Contest(
+            f"posterior {name}",
+            "Snorkel",
+            lambda: posterior(fitted, votes),
+            snorkel_posterior,
+            same_labels,
+            max(rounds, 5),
+        )
+    )
+    found.append(
+        Contest(
+            f"posterior of the default {name}",
+            "Snorkel",
+            lambda: posterior(default, votes),
+            snorkel_posterior,
+            same_labels,
+            rounds,
+        )
+    )
+    if k == 2:
+        found.append(
+            Contest(
+                f"posterior {name}",
+                "FlyingSquid",
+                lambda: posterior(fitted, votes),
+                flying_squid,
+                same_labels,
+                1,
+            )
+        )
+    return found
+
+
+def _two_columns(of_one: np.ndarray) -> np.ndarray:
+    return np.stack([1 - of_one, of_one], axis=1)
+
+
+def _multi_task(n: int, m: int = 15) -> list[Contest]:
+    """The task tree [2, 3, 3]: two labels, a task of three under each."""
+    tree = from_metal_hierarchy([2, 3, 3], [(0, 1), (0, 2)])
+    votes = np.asarray(synthetic_votes(jax.random.key(0), n, m, tree).votes)
+    paths = [
+        (top + 1, *(label + 1 if task == top else 0 for task in range(2)))
+        for top in range(2)
+        for label in range(3)
+    ]
+    # Votes are leaves: the label vector of each.
+    vectors = np.zeros((tree.num_nodes + 1, 3), np.int64)
+    vectors[tree.leaf_nodes] = paths
+    by_task = [vectors[:, task][np.where(votes < 0, -1, votes)] for task in range(3)]
+
+    def ours() -> FitResult:
+        result = fit_overlap_from_votes(votes, tree)
+        jax.block_until_ready(result.params)
+        return result
+
+    def agreement(result: FitResult, others: list[np.ndarray]) -> dict[str, float]:
+        nodes = np.asarray(node_sum(tree, posterior(result, votes)))
+        top = nodes[:, list(tree.task_nodes[tree.roots[0]])]
+        return {"same labels of the root": np.mean(top.argmax(1) == others[0].argmax(1))}
+
+    return [
+        Contest(
+            f"overlap fit of a tree [2, 3, 3] n={n:,} m={m}",
+            "snorkel-metal, 500 steps",
+            ours,
+            lambda: peers.metal_label_model(by_task, [2, 3, 3], paths),
+            agreement,
+            3,
+        )
+    ]
+
+
+def _voted(votes: np.ndarray) -> np.ndarray:
+    """The items that have a vote: others do not occur in crowd-kit's format."""
+    return votes[(votes >= 0).any(axis=1)]
+
+
+def _glad(name: str, votes: np.ndarray, k: int, rounds: int) -> Contest:
+    votes, tree = _voted(votes), TaskTree.single(k)
+    steps = 2  # after which crowd-kit stops on most data
+
+    def ours() -> FitResult:
+        result = fit_glad(votes, tree, config=GladConfig(max_steps=steps, tolerance=0.0))
+        jax.block_until_ready(result.params)
+        return result
+
+    return Contest(
+        f"GLAD, {steps} steps, {name}",
+        "crowd-kit",
+        ours,
+        lambda: peers.crowd_kit("GLAD", votes, k, n_iter=steps),
+        lambda a, b: _crowd_agreement(a, b, votes),
+        rounds,
+    )
+
+
+def _crowd_agreement(
+    result: FitResult, other: peers.CrowdFit, votes: np.ndarray
+) -> dict[str, float]:
+    probs = np.asarray(posterior(result, votes))
+    return {
+        "same labels": np.mean(probs.argmax(1) == other.posterior.argmax(1)),
+        "mean difference": np.abs(probs - other.posterior).mean(),
+        "our steps": result.num_steps,
+        "their steps": other.steps,
+    }
+
+
+def _crowds(n: int, m: int, k: int, rounds: int) -> list[Contest]:
+    """Dawid-Skene, GLAD and MACE against crowd-kit."""
+    votes, tree = _voted(votes_of(n, m, k)), TaskTree.single(k)
+    name = f"n={n:,} m={m} k={k}"
+    dawid_skene = DawidSkeneConfig(
+        all_labels=True, informative_abstains=False, prior_votes=1e-6, balance_items=1e-6
+    )
+
+    def with_params(result: FitResult) -> FitResult:
+        jax.block_until_ready(result.params)
+        return result
+
+    def in_steps(steps: int) -> Work:
+        config = dataclasses.replace(dawid_skene, max_steps=steps, tolerance=0.0)
+        return lambda: with_params(fit_dawid_skene(votes, tree, config=config))
+
+    try:  # its stopping rule cannot be switched off; ours takes as many steps
+        steps = peers.crowd_kit("DawidSkene", votes, k, n_iter=30)().steps
+    except PeerMissing:
+        steps = 30
+    items = min(n, 2_000)
+    few = votes[:items]
+    mace_steps, restarts = 50, 10
+    mace = MaceConfig(max_steps=mace_steps, tolerance=0.0, num_restarts=restarts)
+    return [
+        Contest(
+            f"Dawid-Skene, {steps} steps, {name}",
+            "crowd-kit",
+            in_steps(steps),
+            lambda: peers.crowd_kit("DawidSkene", votes, k, n_iter=30),
+            lambda a, b: _crowd_agreement(a, b, votes),
+            rounds,
+        ),
+        _glad(f"n={items:,} m={m} k={k}", few, k, rounds),
+        Contest(
+            f"MACE, {restarts} restarts of {mace_steps} steps, n={items:,} m={m} k={k}",
+            "crowd-kit",
+            lambda: with_params(fit_mace(few, tree, config=mace, key=jax.random.key(0))),
+            lambda: peers.crowd_kit("MACE", few, k, n_iter=mace_steps, n_restarts=restarts),
+            lambda a, b: _crowd_agreement(a, b, few),
+            rounds,
+        ),
+    ]
+
+
+def _edit_distances(num: int) -> list[Contest]:
+    a, b = (edit_distance.networks(num, 20, seed) for seed in (0, 1))
+
+    def numba() -> Work:
+        try:
+            compiler = importlib.import_module("numba")
+        except ImportError as error:
+            raise PeerMissing(f"numba: {error}") from error
+        loop = edit_distance.compile_loop(compiler, parallel=True)
+        loop(a[:2], b[:2])
+        return lambda: loop(a, b)
+
+    return [
+        Contest(
+            f"edit distances {num} x {num}",
+            "numba, all cores",
+            lambda: pairwise(a, b),
+            numba,
+            lambda x, y: {"largest difference": np.abs(x - y).max()},
+            5,
+        )
+    ]
