@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 DATA_AXIS = "data"
@@ -217,7 +218,7 @@ def split_wide(state: Any, mesh: Mesh | None) -> Any:
             return x
         spec = [*_spec(mesh, 0), *[None] * x.ndim][: x.ndim - 1]
         sharding = NamedSharding(mesh, PartitionSpec(*spec, MODEL_AXIS))
-        if isinstance(x, jax.core.Tracer):
+        if isinstance(x, Tracer):
             return jax.lax.with_sharding_constraint(x, sharding)
         return jax.device_put(x, sharding)
 

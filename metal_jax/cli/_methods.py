@@ -140,7 +140,7 @@ def fit(
     data = labeling.overlap_statistics(votes) if "statistics" in accepted else votes
     result = _function(name)(data, tree, **options)
 
-    def posterior(new: np.ndarray, **known: np.ndarray) -> np.ndarray:
+    def posterior(new: np.ndarray, **known: Any) -> np.ndarray:
         return np.asarray(label_model.posterior(result, new, **known))
 
     return Fitted(

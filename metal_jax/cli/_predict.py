@@ -25,6 +25,8 @@ from metal_jax.cli._export import model_folder
 from metal_jax.cli._items import ITEMS_HELP, Items, read_items
 
 if TYPE_CHECKING:
+    from jax.typing import ArrayLike
+
     from metal_jax import network
     from metal_jax.task_tree import TaskTree
 
@@ -108,11 +110,10 @@ def paths(model: network.Model, predictions: network.Predictions) -> np.ndarray:
     return np.max([model.tree.task_labels(column) for column in nodes.T], axis=0)
 
 
-def best_nodes(tree: TaskTree, leaf_probs: np.ndarray) -> np.ndarray:
+def best_nodes(tree: TaskTree, leaf_probs: ArrayLike) -> np.ndarray:
     """int[n, r], the most probable leaf's node beneath each root."""
-    columns = [
-        tree.leaf_nodes[span][leaf_probs[:, span].argmax(axis=1)] for span in tree.root_leaves
-    ]
+    probs = np.asarray(leaf_probs)
+    columns = [tree.leaf_nodes[span][probs[:, span].argmax(axis=1)] for span in tree.root_leaves]
     return np.stack(columns, axis=1)
 
 

@@ -114,7 +114,7 @@ def read_stream_labels(paths: list[Path]) -> np.ndarray:
 
 def _read(path: Path) -> np.ndarray:
     if path.suffix == ".parquet":
-        import pyarrow.parquet
+        import pyarrow.parquet  # pyright: ignore[reportMissingImports]
 
         columns = pyarrow.parquet.read_table(path).columns
         return np.stack([column.to_numpy() for column in columns], axis=1)
@@ -127,8 +127,8 @@ def _writer(file: Any, part: VotePart, names: list[str], file_format: str) -> It
     """A function that appends rows to a file of the format."""
     if file_format == "parquet":
         try:
-            import pyarrow
-            import pyarrow.parquet
+            import pyarrow  # pyright: ignore[reportMissingImports]
+            import pyarrow.parquet  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise ValueError(
                 "writing Parquet needs pyarrow: pip install 'metal-jax[parquet]'"

@@ -207,7 +207,7 @@ class _ParquetFile:
 
     def __init__(self, path: Path, array: str):
         try:
-            import pyarrow.parquet
+            import pyarrow.parquet  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise ValueError(
                 f"{path}: reading Parquet needs pyarrow: pip install 'metal-jax[parquet]'"
