@@ -25,6 +25,7 @@ from benchmarks.kernels.label_models import votes_of
 from benchmarks.kernels.overlaps import random_votes
 from benchmarks.peers import PeerMissing
 from benchmarks.studies import edit_distance
+from benchmarks.studies.label_models import load
 from metal_jax.exhaust import pairwise
 from metal_jax.label_model import (
     DawidSkeneConfig,
@@ -116,11 +117,11 @@ def contests(sizes: str, data: Path | None) -> list[Contest]:
         *_edit_distances(n // 100),
     ]
     if data is not None:
-        for name, k, split in (("wrench_semeval", 9, "train"), ("crowd_20news", 20, "all")):
-            votes = np.load(data / name / f"{split}.npz")["L"]
+        for name, k in (("wrench_semeval", 9), ("crowd_20news", 20)):
+            votes, _, _ = load(data / "votes", name)
             rounds = 1 if sizes == "small" else 3
             found += _label_model(name, votes, k, rounds=rounds, with_posterior=False)
-        votes = np.load(data / "openi_cxr" / "train.npz")["L"]
+        votes, _, _ = load(data / "votes", "openi_cxr")
         found += [_glad("openi_cxr", votes, 2, 1)]
     return found
 

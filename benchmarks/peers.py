@@ -170,7 +170,8 @@ def metal_label_model(
 ) -> Callable[[], list[np.ndarray]]:
     """snorkel-metal's `MTLabelModel`, 500 steps; fitting returns a posterior for each task.
 
-    Version 0.5.0 gives its sparse-free path a list of arrays; see `metal_end_model` for the shims.
+    Version 0.5.0 needs shims: `tensorboardX`, which it imports and we do not use, `Graph.node` of
+    networkx, and a `TaskGraph` with the label vectors of a tree.
 
     Args:
         votes: for each task int[n, m], 0 = abstain or not on the path.
@@ -183,7 +184,11 @@ def metal_label_model(
     sys.modules.setdefault("tensorboardX", types.SimpleNamespace(SummaryWriter=None))  # pyright: ignore
 
     def load() -> Any:
+        import networkx
         from metal.multitask import MTLabelModel
+
+        if not hasattr(networkx.Graph, "node"):  # its name until networkx 2.4
+            networkx.Graph.node = property(lambda graph: graph.nodes)
         from metal.multitask.task_graph import TaskGraph
 
         return MTLabelModel, TaskGraph

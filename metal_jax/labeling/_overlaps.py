@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
+from metal_jax._core.checks import check_integer, check_shape
 from metal_jax._core.sharding import sum_over_data
 from metal_jax.labeling._columns import Columns, column_table, union_columns, used_columns
 from metal_jax.labeling._matrix import narrowest_integers
@@ -101,7 +102,10 @@ def overlap_statistics(
     if np.ndim(votes) == 3:
         soft = np.asarray(votes)
         return OverlapStatistics(columns, _expected_counts(soft, columns), len(soft))
-    matrix = _narrow(np.asarray(votes))
+    matrix = np.asarray(votes)
+    check_integer("votes", matrix)
+    check_shape("votes", matrix, (len(matrix), columns.num_lfs))
+    matrix = _narrow(matrix)
     if mesh is None and prefers_list(matrix, columns.num_columns, jax.default_backend()):
         counts = _listed_counts(matrix, columns)
     else:

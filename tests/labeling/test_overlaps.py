@@ -208,6 +208,14 @@ def test_generator_on_a_tree_and_its_errors():
         synthetic_votes(jax.random.key(0), 10, 3, tree, class_balance=jnp.ones(2))
 
 
+def test_votes_that_are_no_label_matrix_are_refused():
+    columns = used_columns(random_votes())
+    with pytest.raises(ValueError, match="integer"):
+        overlap_statistics(np.zeros((3, 6)), columns)
+    with pytest.raises(ValueError, match="votes"):
+        overlap_statistics(np.zeros((3, 5), int), columns)
+
+
 def test_no_lfs_are_refused():
     with pytest.raises(ValueError, match="at least one LF"):
         overlap_statistics(np.zeros((3, 0), int))
