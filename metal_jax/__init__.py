@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         labeling,
         metrics,
         network,
+        report,
         reproduce,
         task_tree,
     )
@@ -28,6 +29,7 @@ __all__ = [
     "labeling",
     "metrics",
     "network",
+    "report",
     "reproduce",
     "task_tree",
 ]

@@ -20,6 +20,7 @@ LAYERS = {
     "label_model": 3,
     "network": 3,
     "datasets": 4,
+    "report": 5,
     "reproduce": 5,
     "cli": 6,
     "__main__": 7,
@@ -31,6 +32,7 @@ ROOMS = [
     "labeling",
     "metrics",
     "network",
+    "report",
     "reproduce",
     "task_tree",
 ]

@@ -146,9 +146,9 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replace a JSON file in one step."""
+    """Replace a JSON file in one step; an unknown number is null."""
     with replaced(path) as file:
-        file.write((json.dumps(content, indent=1) + "\n").encode())
+        file.write((json.dumps(_without_nan(content), indent=1) + "\n").encode())
 
 
 def print_json(content: Any) -> None:

@@ -169,7 +169,7 @@ def _search(options: argparse.Namespace) -> int:
     from metal_jax import exhaust
 
     t = names.index(name)
-    goal = _goal(name, predictor, found.runs, options.goal)
+    goal = goal_of(name, predictor.held_out, found.runs, options.goal)
     sign = 1 if goal == "max" else -1
     seconds = prediction.mean[:, names.index("seconds")] if "seconds" in names else None
     choice = exhaust.search(
@@ -242,7 +242,7 @@ def _interval(prediction: Prediction, i: int, t: int) -> tuple[float, float, flo
     return float(mean[i, t]), float(low[i, t]), float(high[i, t])
 
 
-def _goal(name: str, predictor: Predictor, runs: Iterable[Run], given: str | None) -> str:
+def goal_of(name: str, held_out: str, runs: Iterable[Run], given: str | None) -> str:
     """Whether more or less of a target is better."""
     from metal_jax import exhaust
 
@@ -251,7 +251,7 @@ def _goal(name: str, predictor: Predictor, runs: Iterable[Run], given: str | Non
         return given
     if what.startswith("seconds"):
         return "min"
-    role = predictor.held_out if what == "overfitting" else what
+    role = held_out if what == "overfitting" else what
     curves = (run.metrics.get(role, {}).get(metric) for run in runs)
     declared = next((curve for curve in curves if curve is not None and curve.goal), None)
     try:

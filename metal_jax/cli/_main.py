@@ -7,7 +7,16 @@ import sys
 from collections.abc import Sequence
 
 import metal_jax
-from metal_jax.cli import _analyze, _evaluate, _exhaust, _label, _predict, _reproduce, _train
+from metal_jax.cli import (
+    _analyze,
+    _evaluate,
+    _exhaust,
+    _label,
+    _predict,
+    _report,
+    _reproduce,
+    _train,
+)
 from metal_jax.cli._common import Parser
 
 
@@ -60,5 +69,6 @@ def _parser() -> Parser:
     _predict.add_command(commands)
     _evaluate.add_command(commands)
     _exhaust.add_command(commands)
+    _report.add_command(commands)
     _reproduce.add_command(commands)
     return parser

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    from metal_jax.label_model import FitResult
     from metal_jax.task_tree import TaskTree
 
 
@@ -60,6 +61,7 @@ class Fitted(NamedTuple):
         num_steps: steps taken.
         num_restarts: fits started elsewhere as a check.
         restarts_agreeing: how many of them label alike.
+        result: what the fit returned; None for majority vote.
     """
 
     posterior: Callable[..., np.ndarray]
@@ -70,6 +72,7 @@ class Fitted(NamedTuple):
     num_steps: int
     num_restarts: int = 0
     restarts_agreeing: int = 0
+    result: FitResult | None = None
 
 
 def check_options(name: str, **given: Any) -> None:
@@ -82,6 +85,11 @@ def check_options(name: str, **given: Any) -> None:
             raise ValueError(f"{flag}: method {name!r} takes none; {hint}")
 
 
+def takes(name: str, option: str) -> bool:
+    """Whether a method's function has an argument."""
+    return option in _accepted(name)
+
+
 def fit(
     name: str,
     votes: np.ndarray,
@@ -89,6 +97,7 @@ def fit(
     *,
     class_balance: np.ndarray | None = None,
     gold: np.ndarray | None = None,
+    item_weights: np.ndarray | None = None,
     seed: int = 0,
     restarts: bool = False,
 ) -> Fitted:
@@ -100,6 +109,7 @@ def fit(
         tree: the task tree.
         class_balance: float[s].
         gold: int[n] node ids, -1 = unknown.
+        item_weights: float[n], how much each item counts.
         seed: for methods that draw random numbers.
         restarts: whether to start again elsewhere, as a check, where the method can.
 
@@ -113,7 +123,11 @@ def fit(
     if name == "majority":
         return _majority(votes, tree)
     accepted = _accepted(name)
-    options: dict[str, Any] = {"class_balance": class_balance, "gold": gold}
+    options: dict[str, Any] = {
+        "class_balance": class_balance,
+        "gold": gold,
+        "item_weights": item_weights,
+    }
     options = {key: value for key, value in options.items() if value is not None}
     needed = "key" in accepted and accepted["key"].default is inspect.Parameter.empty
     if needed or (restarts and "key" in accepted):
@@ -135,6 +149,7 @@ def fit(
         num_steps=int(result.num_steps),
         num_restarts=result.num_restarts,
         restarts_agreeing=result.restarts_agreeing,
+        result=result,
     )
 
 

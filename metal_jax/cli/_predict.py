@@ -77,10 +77,7 @@ def predict_items(
     from metal_jax import network
 
     say("loading the model")
-    folder: Path = options.model
-    if (folder / "model").is_dir() or (folder / "checkpoints").is_dir():
-        folder = folder / "model"
-    model = network.load_model(folder)
+    model = load_model(options.model)
     say("reading items")
     items = read_items(options.items)
     if (model.inputs.reads == "texts") != (items.kind == "texts"):
@@ -95,6 +92,15 @@ def predict_items(
     except ValueError as error:
         raise ValueError(f"{options.items}: {error}") from error
     return model, items, predictions
+
+
+def load_model(folder: Path) -> network.Model:
+    """The model of a folder that `train` wrote, or of the model's own."""
+    from metal_jax import network
+
+    if (folder / "model").is_dir() or (folder / "checkpoints").is_dir():
+        folder = folder / "model"
+    return network.load_model(folder)
 
 
 def paths(model: network.Model, predictions: network.Predictions) -> np.ndarray:

@@ -20,6 +20,7 @@ from metal_jax.cli._common import (
     plain_table,
     print_json,
     quiet_progress,
+    write_json,
 )
 from metal_jax.cli._items import ITEMS_HELP, Items, read_items
 from metal_jax.cli._methods import METHODS
@@ -46,6 +47,7 @@ Items and votes are matched by name where both have names, otherwise by order.
 DIR gets
   model        what metal-jax predict and evaluate read: tree, encoder, vocabulary, parameters
   checkpoints  the training: a run that was stopped goes on with the same command
+  training.json  the summary and the learning curves, for metal-jax report
 
 Encoders:
 {chr(10).join(f"  {name:<11} {what}" for name, what in ENCODERS.items())}
@@ -278,7 +280,7 @@ def _fit(
     untrained = tuple(task.name for task in labels.tree.tasks if task.name in untrained)
     model = network.Model(labels.tree, inputs, result.params, net.config, temperatures, untrained)
     network.save_model(options.out / "model", model)
-    return {
+    about = {
         "items": {"file": str(options.features), "kind": items.kind, "number": items.num_items},
         "labels": labels.about,
         **numbers,
@@ -303,6 +305,14 @@ def _fit(
         "checkpoints": None if checkpoints is None else str(checkpoints.folder),
         "log": None if options.log is None else str(options.log),
     }
+    last, every = result.num_steps, options.evaluate_every
+    curves = {
+        "steps": [min((i + 1) * every, last) for i in range(len(result.train_loss))],
+        "train_loss": result.train_loss.tolist(),
+        "valid_scores": {name: scores.tolist() for name, scores in result.valid_scores.items()},
+    }
+    write_json(options.out / "training.json", {**about, "curves": curves})
+    return about
 
 
 def _fit_config(options: argparse.Namespace, encoder: str) -> network.FitConfig:

@@ -1,0 +1,271 @@
+"""`metal-jax report`: one HTML file to look at, for votes, a network or recorded runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metal_jax.cli import _report_exhaust
+from metal_jax.cli._common import (
+    VOTES_HELP,
+    add_gold_option,
+    add_votes_options,
+    quiet_progress,
+)
+from metal_jax.cli._items import ITEMS_HELP, match_items, read_items
+from metal_jax.cli._methods import METHODS, fit, takes
+from metal_jax.cli._report_files import add_report_options, check_report_paths, write_report
+
+if TYPE_CHECKING:
+    from metal_jax.cli._items import Items
+    from metal_jax.label_model import FitResult
+    from metal_jax.labeling import VoteFile
+    from metal_jax.report import Training
+    from metal_jax.task_tree import TaskTree
+
+_VOTES_EPILOG = f"""{VOTES_HELP}
+
+Texts are lines of JSON with "text" and perhaps "item", matched with the votes by name where both
+have names, otherwise by order.
+
+Examples:
+  metal-jax report votes votes.csv --out report.html
+  metal-jax report votes votes.npz --texts texts.jsonl --gold gold.npz --out report.html
+"""
+
+_NETWORK_EPILOG = f"""{ITEMS_HELP}
+{VOTES_HELP}
+
+Examples:
+  metal-jax report network model --out report.html
+  metal-jax report network model test.jsonl --gold test.csv --votes votes.npz --out report.html
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Add the command, and its own sub-commands, to the parser's sub-commands."""
+    report = commands.add_parser(
+        "report",
+        help="one HTML file to look at: votes, a network, or recorded runs",
+        description="Write a report as one HTML file that opens from disk.",
+    )
+    kinds = report.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_votes(kinds)
+    _add_network(kinds)
+    _report_exhaust.add_command(kinds)
+
+
+def _add_votes(kinds: Any) -> None:
+    parser = kinds.add_parser(
+        "votes",
+        help="votes and the label model fitted to them",
+        description="Fit a label model to votes, and show both.",
+        epilog=_VOTES_EPILOG,
+    )
+    parser.add_argument("votes", type=Path, metavar="VOTES", help="votes to look at")
+    add_votes_options(parser)
+    methods = [name for name in METHODS if name != "majority"]
+    parser.add_argument(
+        "--method", choices=methods, default="default", help="label model (default: default)"
+    )
+    add_gold_option(parser, "for judging only")
+    parser.add_argument("--texts", type=Path, metavar="FILE", help="texts of the items (.jsonl)")
+    parser.add_argument(
+        "--bootstrap",
+        type=int,
+        default=0,
+        metavar="R",
+        help="refits on resampled items for the LFs' intervals; 0: as if the labels were known "
+        "(default: 0)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the random numbers (default: 0)")
+    add_report_options(parser)
+    parser.set_defaults(run=_votes)
+
+
+def _add_network(kinds: Any) -> None:
+    parser = kinds.add_parser(
+        "network",
+        help="a trained network, and what it says of items",
+        description="Show a network, its training and, given items, its labels and mistakes.",
+        epilog=_NETWORK_EPILOG,
+    )
+    parser.add_argument("model", type=Path, metavar="DIR", help="what train wrote")
+    parser.add_argument(
+        "items", type=Path, nargs="?", metavar="INPUT", help="items to label, as for train"
+    )
+    add_gold_option(parser, "of the items, to compare with")
+    parser.add_argument(
+        "--votes", type=Path, metavar="VOTES", help="votes on the items: which go with mistakes"
+    )
+    parser.add_argument(
+        "--split", default="train", help="split of a WRENCH folder (default: train)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=512, metavar="N", help="items at once (default: 512)"
+    )
+    add_report_options(parser)
+    parser.set_defaults(run=_network)
+
+
+def _votes(options: argparse.Namespace) -> int:
+    check_report_paths(options, options.votes, options.gold, options.texts)
+    if options.bootstrap < 0 or options.bootstrap == 1:
+        raise ValueError(f"--bootstrap: got {options.bootstrap}, expected 0, or at least 2")
+    if options.bootstrap and not takes(options.method, "item_weights"):
+        raise ValueError(f"--bootstrap: method {options.method!r} takes no weights of items")
+    from metal_jax import report
+    from metal_jax.cli import _votes
+
+    with quiet_progress(options) as say:
+        say("reading votes")
+        file = _votes.read_votes(options, options.votes)
+        gold = _votes.read_gold(options, file)
+        texts = None if options.texts is None else _texts(options, file)
+        say(f"fitting the label model ({options.method})")
+        fitted = fit(options.method, file.votes, file.tree, seed=options.seed, restarts=True)
+        assert fitted.result is not None
+        replicates = None
+        if options.bootstrap:
+            say(f"fitting again, {options.bootstrap} times")
+            replicates = _bootstrap(options, file)
+        say("looking")
+        page = report.label_model_report(
+            fitted.result,
+            file.votes,
+            title=options.title or options.votes.name,
+            lf_names=_votes.lf_names(file),
+            item_names=file.items,
+            texts=texts,
+            gold=gold,
+            replicates=replicates,
+            max_items=options.max_items,
+        )
+        say("writing")
+        return write_report(options, page, _votes.describe_votes(file, options.votes))
+
+
+def _bootstrap(options: argparse.Namespace, file: VoteFile) -> Any:
+    import jax
+
+    from metal_jax import label_model
+
+    def refit(votes: Any, tree: TaskTree, *, item_weights: Any) -> FitResult:
+        result = fit(options.method, votes, tree, item_weights=item_weights).result
+        assert result is not None
+        return result
+
+    key = jax.random.key(options.seed)
+    return label_model.bootstrap_lf_accuracy(
+        refit, file.votes, file.tree, key=key, num_replicates=options.bootstrap
+    )
+
+
+def _texts(options: argparse.Namespace, file: VoteFile) -> list[str]:
+    """A text for each item of the votes; empty where the file has none."""
+    items = read_items(options.texts)
+    if items.kind != "texts":
+        raise ValueError(f'{options.texts}: holds {items.kind}, expected lines of JSON with "text"')
+    ordered = options.votes.suffix not in (".csv", ".tsv")
+    sources = options.texts, options.votes
+    rows = match_items(items, len(file.votes), file.items, sources, ordered=ordered)
+    texts = [""] * len(file.votes)
+    for text, row in zip(items.values, rows.tolist(), strict=True):
+        if row >= 0:
+            texts[row] = text
+    return texts
+
+
+def _network(options: argparse.Namespace) -> int:
+    check_report_paths(options, options.items, options.gold, options.votes)
+    if options.items is None and (options.gold is not None or options.votes is not None):
+        raise ValueError("--gold and --votes: say of which items (INPUT)")
+    if options.gold is None and options.votes is not None:
+        raise ValueError("--votes: which votes go with mistakes takes --gold")
+    from metal_jax import labeling, report
+    from metal_jax.cli import _votes
+    from metal_jax.cli._predict import load_model, predict_items
+
+    with quiet_progress(options) as say:
+        predictions = items = gold = votes = names = None
+        if options.items is None:
+            say("loading the model")
+            model = load_model(options.model)
+        else:
+            model, items, predictions = predict_items(options, say)
+            if options.gold is not None:
+                gold = labeling.read_gold(
+                    options.gold,
+                    model.tree,
+                    items.num_items,
+                    items=items.names,
+                    split=options.split,
+                )
+            if options.votes is not None:
+                file = labeling.read_votes(options.votes, model.tree, split=options.split)
+                votes, names = _matched_votes(options, items, file), _votes.lf_names(file)
+        say("looking")
+        page = report.network_report(
+            model,
+            title=options.title or options.model.name,
+            training=_training(options.model),
+            predictions=predictions,
+            item_names=None if items is None else items.names,
+            texts=items.values if items is not None and items.kind == "texts" else None,
+            gold=gold,
+            votes=votes,
+            lf_names=names,
+            max_items=options.max_items,
+        )
+        say("writing")
+        number = None if items is None else items.num_items
+        return write_report(options, page, {"model": str(options.model), "items": number})
+
+
+def _matched_votes(options: argparse.Namespace, items: Items, file: VoteFile) -> Any:
+    """The votes on the items, -1 on those that the file does not have."""
+    import numpy as np
+
+    ordered = options.votes.suffix not in (".csv", ".tsv")
+    sources = options.items, options.votes
+    rows = match_items(items, len(file.votes), file.items, sources, ordered=ordered)
+    return np.where((rows >= 0)[:, None], file.votes[rows], -1)
+
+
+_FACTS = (
+    ("Encoder", "encoder"),
+    ("Parameters", "num_params"),
+    ("Steps", "num_steps"),
+    ("Trained on", "training_items"),
+    ("Held out", "held_out_items"),
+    ("Seconds", "seconds"),
+)
+
+
+def _training(folder: Path) -> Training | None:
+    """What `metal-jax train` wrote about the training, if it is there."""
+    from metal_jax import report
+
+    path = folder / "training.json"
+    if not path.is_file():
+        return None
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        curves = about["curves"]
+        return report.Training(
+            curves["steps"],
+            _numbers(curves["train_loss"]),
+            {name: _numbers(values) for name, values in curves["valid_scores"].items()},
+            int(about["best_step"]),
+            [(name, about[key]) for name, key in _FACTS if about.get(key) is not None],
+            re.sub(r"[^\S\n]+\n", "\n", about.get("network", "")),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: no summary of a training: {error!r}") from error
+
+
+def _numbers(values: list[float | None]) -> list[float]:
+    return [float("nan") if value is None else float(value) for value in values]

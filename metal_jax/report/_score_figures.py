@@ -1,0 +1,131 @@
+"""Figures of labels against gold: confusion matrices and calibration, of label model or network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metal_jax.network import Evaluation, evaluate_predictions
+from metal_jax.report._blocks import Block, Column, Figures, Table
+from metal_jax.report._figures import HeatMap, Points
+from metal_jax.task_tree import TaskTree, node_sum
+
+_MOST_TASKS = 12
+_FEW = 10  # items with gold below which a diagram says nothing
+
+
+def log_conditionals(tree: TaskTree, leaf_probs: np.ndarray) -> np.ndarray:
+    """float[n, N], log P(label | parent label) of distributions over leaves."""
+    mass = np.asarray(node_sum(tree, leaf_probs), float)
+    for nodes in tree.task_nodes:
+        part = mass[:, nodes.start : nodes.stop]
+        part /= np.maximum(part.sum(axis=1, keepdims=True), 1e-30)
+    return np.log(np.maximum(mass, 1e-30)).astype(np.float32)
+
+
+def judge(tree: TaskTree, leaf_probs: np.ndarray, gold_nodes: np.ndarray) -> Evaluation:
+    """Scores of distributions over leaves on items with gold int[n, r]."""
+    log_probs = jnp.asarray(log_conditionals(tree, leaf_probs))
+    return jax.tree.map(np.asarray, _judge(tree, log_probs, jnp.asarray(gold_nodes, jnp.int32)))
+
+
+_judge = jax.jit(evaluate_predictions, static_argnums=0)
+
+
+def score_blocks(
+    tree: TaskTree, found: Evaluation, baseline: tuple[str, Evaluation] | None = None
+) -> list[Block]:
+    """The table of scores, the calibration and the confusion matrices of the tasks with gold."""
+    tasks = [t for t in range(tree.num_tasks) if found.tasks.num_items[t] > 0]
+    busiest = sorted(sorted(tasks, key=lambda t: -found.tasks.num_items[t])[:_MOST_TASKS])
+    which = "" if len(busiest) == len(tasks) else f" The {len(busiest)} tasks with most items."
+    reliable = [t for t in busiest if found.tasks.num_items[t] >= _FEW]
+    several = len(tasks) > 1
+    figures = []
+    for t in busiest:
+        task = tree.tasks[t].name if several else ""
+        bins = found.tasks.confidence[t].tolist(), found.tasks.bin_accuracy[t].tolist()
+        figures += [calibration_figure(*bins, task)] if t in reliable else []
+        figures.append(confusion_figure(found.confusion[t], tree.tasks[t].labels, task))
+    note = "A task is judged on the items whose gold path goes through it." + which
+    return [
+        _table(tree, found, tasks, baseline, note if several else ""),
+        Figures(figures),
+    ]
+
+
+def _table(
+    tree: TaskTree,
+    found: Evaluation,
+    tasks: Sequence[int],
+    baseline: tuple[str, Evaluation] | None,
+    note: str,
+) -> Table:
+    columns = [
+        Column("Task"),
+        Column("Items", "count"),
+        Column("Accuracy", "number"),
+        *([] if baseline is None else [Column(f"{baseline[0]}", "number", "its accuracy")]),
+        Column("Macro F1", "number"),
+        Column("Log loss", "number"),
+        Column("Calibration error", "number", "mean gap of confidence and accuracy in ten bins"),
+    ]
+    rows = []
+    scores = found.tasks
+    for t in tasks:
+        other = [] if baseline is None else [float(baseline[1].tasks.accuracy[t])]
+        rest = (scores.macro_f1[t], scores.log_loss[t], scores.calibration_error[t])
+        numbers = [float(scores.accuracy[t]), *other, *map(float, rest)]
+        rows.append([tree.tasks[t].name, int(scores.num_items[t]), *numbers])
+    if tree.depth > 1 or len(tree.roots) > 1:
+        nan = float("nan")
+        groups = [
+            *((f"level {d + 1}", found.levels, d) for d in range(tree.depth)),
+            ("whole path", found.path, ()),
+        ]
+        for name, group, at in groups:
+            other = []
+            if baseline is not None:
+                same = baseline[1].path if name == "whole path" else baseline[1].levels
+                other = [float(same.accuracy[at])]
+            numbers = [float(group.accuracy[at]), *other, float(group.macro_f1[at])]
+            rows.append([name, int(group.num_items[at]), *numbers, nan, nan])
+    return Table("Scores against gold", note, columns, rows)
+
+
+def calibration_figure(
+    confidence: Sequence[float], accuracy: Sequence[float], task: str = ""
+) -> Points:
+    """A reliability diagram over bins of equal mass."""
+    return Points(
+        f"Calibration{', ' if task else ''}{task}",
+        "Ten bins with as many items each; on the dashed line confidence is accuracy, below it the "
+        "labels are too sure.",
+        "mean probability of the label",
+        "share that is right",
+        [f"bin {i}" for i in range(1, len(confidence) + 1)],
+        confidence,
+        accuracy,
+        diagonal=True,
+        joined=True,
+    )
+
+
+def confusion_figure(matrix: np.ndarray, labels: Sequence[str], task: str = "") -> HeatMap:
+    """A confusion matrix, shaded by the share of each gold label."""
+    counts = np.asarray(matrix)
+    shades = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return HeatMap(
+        f"Confusion{', ' if task else ''}{task}",
+        "Numbers of items; shades are shares of a gold label.",
+        "gold",
+        "predicted",
+        labels,
+        labels,
+        shades,
+        counts,
+        counts=True,
+    )
