@@ -260,11 +260,15 @@ def _training(folder: Path) -> Training | None:
             _numbers(curves["train_loss"]),
             {name: _numbers(values) for name, values in curves["valid_scores"].items()},
             int(about["best_step"]),
-            [(name, about[key]) for name, key in _FACTS if about.get(key) is not None],
+            [(name, _fact(about[key])) for name, key in _FACTS if about.get(key) is not None],
             re.sub(r"[^\S\n]+\n", "\n", about.get("network", "")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: no summary of a training: {error!r}") from error
+
+
+def _fact(value: Any) -> Any:
+    return f"{value:.1f}" if isinstance(value, float) else value
 
 
 def _numbers(values: list[float | None]) -> list[float]:

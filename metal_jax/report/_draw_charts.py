@@ -6,18 +6,20 @@ import math
 
 from metal_jax.report._figures import Bars, Lines, Points
 from metal_jax.report._scales import Scale, number, scale_of, tick_labels
-from metal_jax.report._svg import line, mark, path, tag, text
+from metal_jax.report._svg import line, mark, path, tag, text, width_of
 
 WIDTH, HEIGHT = 340, 230
-_TOP, _RIGHT, _BOTTOM, _LEFT = 26, 12, 38, 46
+_TOP, _RIGHT, _BOTTOM = 26, 12, 38
+_LEAST_LEFT = 46
 
 
 def draw_lines(figure: Lines) -> str:
     """The inside of the drawing."""
-    xs = scale_of((x for s in figure.series for x in s.x), _LEFT, WIDTH - _RIGHT)
     values = [y for s in figure.series for y in s.y]
     ys = scale_of(values, HEIGHT - _BOTTOM, _TOP)
-    parts = _frame(xs, ys, figure.x_label, figure.y_label)
+    xs = scale_of((x for s in figure.series for x in s.x), _left(ys), WIDTH - _RIGHT)
+    whole = all(x == int(x) for s in figure.series for x in s.x)
+    parts = _frame(xs, ys, figure.x_label, figure.y_label, whole)
     if figure.mark is not None:
         x, name = figure.mark
         parts.append(line(xs(x), _TOP, xs(x), HEIGHT - _BOTTOM, "pointer"))
@@ -35,7 +37,7 @@ def draw_lines(figure: Lines) -> str:
                 pieces.append(piece)
         parts += [path(points, f"line {series.role}") for points in pieces]
         known = [points for points in pieces if points]
-        if known and len(series.x) <= 12:
+        if len(series.x) <= 12 and series.role != "context":
             parts += [
                 mark("dot", x, y, f"small {series.role}") for points in known for x, y in points
             ]
@@ -45,15 +47,14 @@ def draw_lines(figure: Lines) -> str:
 def draw_points(figure: Points) -> str:
     """The inside of the drawing."""
     ends = [v for part in (figure.low, figure.high) if part is not None for v in part]
-    log_y = figure.log and figure.diagonal
     if figure.diagonal:
         both = [*figure.x, *figure.y, *ends]
-        xs = scale_of(both, _LEFT, WIDTH - _RIGHT, log=figure.log)
-        ys = xs._replace(start=HEIGHT - _BOTTOM, stop=_TOP)
+        ys = scale_of(both, HEIGHT - _BOTTOM, _TOP, log=figure.log)
+        xs = ys._replace(start=_left(ys), stop=WIDTH - _RIGHT)
     else:
         seen = [*figure.x] + ([] if figure.limit is None else [figure.limit])
-        xs = scale_of(seen, _LEFT, WIDTH - _RIGHT, log=figure.log)
-        ys = scale_of([*figure.y, *ends], HEIGHT - _BOTTOM, _TOP, log=log_y)
+        ys = scale_of([*figure.y, *ends], HEIGHT - _BOTTOM, _TOP)
+        xs = scale_of(seen, _left(ys), WIDTH - _RIGHT, log=figure.log)
     parts = _frame(xs, ys, figure.x_label, figure.y_label)
     if figure.diagonal:
         parts.append(line(xs(xs.low), ys(xs.low), xs(xs.high), ys(xs.high), "reference"))
@@ -86,8 +87,8 @@ def draw_points(figure: Points) -> str:
 def draw_bars(figure: Bars) -> str:
     """The inside of the drawing."""
     low, high = figure.edges[0], figure.edges[-1]
-    xs = Scale(low, high, _LEFT, WIDTH - _RIGHT)
     ys = scale_of(figure.heights, HEIGHT - _BOTTOM, _TOP, zero=True)
+    xs = Scale(low, high, _left(ys), WIDTH - _RIGHT)
     parts = _frame(xs, ys, figure.x_label, figure.y_label)
     for start, stop, height in zip(
         figure.edges[:-1], figure.edges[1:], figure.heights, strict=True
@@ -99,24 +100,30 @@ def draw_bars(figure: Bars) -> str:
     return "".join(parts)
 
 
+def _left(ys: Scale) -> float:
+    """Room for the labels of the ticks of y."""
+    return max(_LEAST_LEFT, *(width_of(name, 11) + 12 for name in tick_labels(ys.ticks())), 0)
+
+
 def _shown(x: float, y: float) -> bool:
     return math.isfinite(x) and math.isfinite(y)
 
 
-def _frame(xs: Scale, ys: Scale, x_label: str, y_label: str) -> list[str]:
+def _frame(xs: Scale, ys: Scale, x_label: str, y_label: str, whole: bool = False) -> list[str]:
     """Grid, ticks and labels; the label of y lies flat above the axis, where it is read."""
     bottom = HEIGHT - _BOTTOM
     parts = [text(2, 13, y_label, "label")]
     for y, name in zip(ys.ticks(), tick_labels(ys.ticks()), strict=True):
-        parts.append(line(_LEFT, ys(y), WIDTH - _RIGHT, ys(y), "grid"))
-        parts.append(text(_LEFT - 6, ys(y) + 3.5, name, "tick", text_anchor="end"))
+        parts.append(line(xs.start, ys(y), WIDTH - _RIGHT, ys(y), "grid"))
+        parts.append(text(xs.start - 6, ys(y) + 3.5, name, "tick", text_anchor="end"))
     last = -1e9
-    for x, name in zip(xs.ticks(), tick_labels(xs.ticks()), strict=True):
+    places = [x for x in xs.ticks() if not whole or x == int(x)]
+    for x, name in zip(places, tick_labels(places), strict=True):
         if xs(x) - last > 8 + 6 * len(name):
             parts.append(line(xs(x), bottom, xs(x), bottom + 4, "axis"))
             parts.append(text(xs(x), bottom + 16, name, "tick", text_anchor="middle"))
             last = xs(x)
-    parts.append(line(_LEFT, bottom, WIDTH - _RIGHT, bottom, "axis"))
-    middle = (_LEFT + WIDTH - _RIGHT) / 2
+    parts.append(line(xs.start, bottom, WIDTH - _RIGHT, bottom, "axis"))
+    middle = (xs.start + WIDTH - _RIGHT) / 2
     parts.append(text(middle, HEIGHT - 4, x_label, "label", text_anchor="middle"))
     return parts

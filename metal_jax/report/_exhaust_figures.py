@@ -83,7 +83,7 @@ def run_curves_figure(runs: Sequence[Run], role: str, metric: str, best: str | N
     drawn = "" if len(some) == len(curves) else f", {len(some)} of them drawn"
     summary = [[epoch, *row] for epoch, row in zip(epochs, quantiles, strict=True)]
     return Lines(
-        f"{role} {metric}",
+        f"{role.capitalize()} {metric}",
         f"{len(curves):,} runs{drawn}, each a thin line.",
         "epoch",
         metric,

@@ -235,12 +235,11 @@ def _lf_table(
     if judged:
         columns += [Column("By gold", "number"), Column("Judged", "count", "votes with gold")]
     columns.append(Column("Note"))
-    plain = is_plain(tree)
+    whole = ("=".join(pair) for pair in tree.node_names)
+    short_names = dict(zip(whole, node_names(tree), strict=True))
     rows = []
     for j, row in enumerate(summary):
-        labels = [
-            name.partition("=")[2] if plain else name.replace("=", ": ", 1) for name in row.polarity
-        ]
+        labels = [short_names[name] for name in row.polarity]
         truth = row.accuracy if row.accuracy is not None else float("nan")
         low, high = diagnosis.interval[j].tolist()
         accuracy = Interval(

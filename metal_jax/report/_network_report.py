@@ -216,7 +216,7 @@ def _bucket_table(buckets: Sequence[Any]) -> Table:
             b.lift,
             b.excess,
         ]
-        + [b.mistake or "\u2013"]
+        + [(b.mistake or "\u2013").replace(" -> ", " \u2192 ")]
         for b in buckets[:_MOST_BUCKETS]
     ]
     note = "Where the network is wrong more often than elsewhere: LFs to write or to mend."

@@ -10,7 +10,7 @@ import numpy as np
 
 from metal_jax.network import Evaluation, evaluate_predictions
 from metal_jax.report._blocks import Block, Column, Figures, Table
-from metal_jax.report._figures import HeatMap, Points
+from metal_jax.report._figures import Figure, HeatMap, Points
 from metal_jax.task_tree import TaskTree, node_sum
 
 _MOST_TASKS = 12
@@ -44,17 +44,24 @@ def score_blocks(
     which = "" if len(busiest) == len(tasks) else f" The {len(busiest)} tasks with most items."
     reliable = [t for t in busiest if found.tasks.num_items[t] >= _FEW]
     several = len(tasks) > 1
-    figures = []
+    calibration, confusion = [], []
     for t in busiest:
         task = tree.tasks[t].name if several else ""
         bins = found.tasks.confidence[t].tolist(), found.tasks.bin_accuracy[t].tolist()
-        figures += [calibration_figure(*bins, task)] if t in reliable else []
-        figures.append(confusion_figure(found.confusion[t], tree.tasks[t].labels, task))
+        calibration += [calibration_figure(*bins, task)] if t in reliable else []
+        confusion.append(confusion_figure(found.confusion[t], tree.tasks[t].labels, task))
     note = "A task is judged on the items whose gold path goes through it." + which
     return [
         _table(tree, found, tasks, baseline, note if several else ""),
-        Figures(figures),
+        *(Figures(figures) for figures in _few_tasks(calibration, confusion) if figures),
     ]
+
+
+def _few_tasks(calibration: list[Points], confusion: list[HeatMap]) -> list[list[Figure]]:
+    """The figures in rows: of a single task beside each other, of several each kind by itself."""
+    if len(confusion) == 1:
+        return [[*calibration, *confusion]]
+    return [[*calibration], [*confusion]]
 
 
 def _table(

@@ -10,7 +10,7 @@ from metal_jax.report._blocks import Column, Interval, Table
 from metal_jax.report._scales import Scale, number
 from metal_jax.report._svg import escape, line, mark, tag
 
-_WIDTH, _HEIGHT = 120, 16
+_WIDTH, _HEIGHT = 100, 16
 _MOST_TEXT = 60  # characters of a cell that are shown at once
 
 
