@@ -12,8 +12,8 @@ import numpy as np
 from metal_jax.label_model import Diagnosis, FitResult
 from metal_jax.labeling import compatible, overlap_statistics
 from metal_jax.report._figures import Bars, Dots, DotSeries, HeatMap, Lines, Series, TreeDrawing
-from metal_jax.report._names import is_plain, node_names
-from metal_jax.task_tree import TaskTree, node_sum
+from metal_jax.report._names import is_plain, node_mass, node_names
+from metal_jax.task_tree import TaskTree
 
 _MOST_LFS = 48
 _MOST_ROWS = 60
@@ -171,7 +171,7 @@ def level_figures(
         A figure for each level.
     """
     names = node_names(tree)
-    shares = [(name, np.asarray(node_sum(tree, probs.mean(axis=0)))) for name, probs in labels]
+    shares = [(name, node_mass(tree, probs.mean(axis=0))) for name, probs in labels]
     truth = None if gold_nodes is None else _gold_shares(tree, gold_nodes)
     figures = []
     for depth, level in enumerate(tree.levels):

@@ -29,9 +29,9 @@ from metal_jax.report._label_figures import (
     tree_figure,
 )
 from metal_jax.report._label_items import item_table
-from metal_jax.report._names import is_plain, node_names
+from metal_jax.report._names import is_plain, node_mass, node_names
 from metal_jax.report._score_figures import judge, score_blocks
-from metal_jax.task_tree import TaskTree, node_sum
+from metal_jax.task_tree import TaskTree
 
 
 def label_model_report(
@@ -86,7 +86,7 @@ def label_model_report(
     diagnosis = diagnose(result, matrix, replicates=replicates)
     summary = summarise_lfs(matrix, tree, lf_names=lfs, gold=gold_nodes)
     hard, theirs = (_hard(tree, p) for p in (probs, majority))
-    shares = np.asarray(node_sum(tree, hard.mean(axis=0)))
+    shares = node_mass(tree, hard.mean(axis=0))
     sure = np.stack([probs[:, span].max(axis=1) for span in tree.root_leaves]).min(axis=0)
     scores = []
     if gold_nodes is not None:

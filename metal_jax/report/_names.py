@@ -1,8 +1,10 @@
-"""Names of labels as a page shows them."""
+"""Labels as a page shows them: their names, and their shares; plain numpy, nothing compiled."""
 
 from __future__ import annotations
 
 import collections
+
+import numpy as np
 
 from metal_jax.task_tree import TaskTree
 
@@ -24,3 +26,8 @@ def path_names(tree: TaskTree) -> list[str]:
 def is_plain(tree: TaskTree) -> bool:
     """Whether there is a single task."""
     return tree.num_tasks == 1
+
+
+def node_mass(tree: TaskTree, leaf_values: np.ndarray) -> np.ndarray:
+    """float[..., N], what the leaves beneath each node have together; as `task_tree.node_sum`."""
+    return np.asarray(leaf_values, float) @ tree.covers.T.astype(float)

@@ -11,7 +11,8 @@ import numpy as np
 from metal_jax.network import Evaluation, evaluate_predictions
 from metal_jax.report._blocks import Block, Column, Figures, Table
 from metal_jax.report._figures import Figure, HeatMap, Points
-from metal_jax.task_tree import TaskTree, node_sum
+from metal_jax.report._names import node_mass
+from metal_jax.task_tree import TaskTree
 
 _MOST_TASKS = 12
 _FEW = 10  # items with gold below which a diagram says nothing
@@ -19,7 +20,7 @@ _FEW = 10  # items with gold below which a diagram says nothing
 
 def log_conditionals(tree: TaskTree, leaf_probs: np.ndarray) -> np.ndarray:
     """float[n, N], log P(label | parent label) of distributions over leaves."""
-    mass = np.asarray(node_sum(tree, leaf_probs), float)
+    mass = node_mass(tree, leaf_probs)
     for nodes in tree.task_nodes:
         part = mass[:, nodes.start : nodes.stop]
         part /= np.maximum(part.sum(axis=1, keepdims=True), 1e-30)
