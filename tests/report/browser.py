@@ -21,7 +21,8 @@ class Browser:
     """One browser with one page.
 
     Attributes:
-        messages: what pages said on the console, and exceptions that nobody caught.
+        messages: what the page said on the console, and exceptions that nobody caught.
+        requests: what it asked for.
     """
 
     def __init__(self, profile):
@@ -38,7 +39,8 @@ class Browser:
         )
         os.close(to_read)
         os.close(to_write)
-        self._buffer, self._number, self.messages = b"", 0, []
+        self._buffer, self._number = b"", 0
+        self.messages, self.requests, self._loaded = [], [], False
         self._session = None
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         attached = self.send("Target.attachToTarget", targetId=target, flatten=True)
@@ -89,12 +91,10 @@ class Browser:
             self._loaded = True
         return answer
 
-    requests: list
-
     def open(self, path, *, width=1280, height=900, dark=False):
         """Load a file; seconds until it had loaded."""
         self.messages.clear()
-        self.requests = []
+        self.requests.clear()
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", media="", features=[scheme])
         self.send(
@@ -118,6 +118,24 @@ class Browser:
         )
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
+
+    def all(self, selector, of):
+        """A JavaScript expression of `e` for each element of a selector."""
+        return self.run(f"[...document.querySelectorAll({json.dumps(selector)})].map(e => {of})")
+
+    def click(self, selector, place=0):
+        """Click on one of the elements of a selector."""
+        self.run(f"document.querySelectorAll({json.dumps(selector)})[{place}].click()")
+
+    def focus(self, selector, place=0):
+        """Give one of the elements the focus."""
+        self.run(f"document.querySelectorAll({json.dumps(selector)})[{place}].focus()")
+
+    def fill(self, selector, value):
+        """Set the value of a field, as typing or choosing does."""
+        told = "".join(f"e.dispatchEvent(new Event('{kind}'));" for kind in ("input", "change"))
+        found = f"document.querySelector({json.dumps(selector)})"
+        self.run(f"(e => {{ e.value = {json.dumps(value)}; {told} }})({found})")
 
     def press(self, key):
         """Press a key of the keyboard."""

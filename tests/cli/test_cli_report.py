@@ -1,0 +1,152 @@
+"""`metal-jax report`: what it writes, and what it says about bad input."""
+
+import json
+
+import numpy as np
+import pytest
+
+from metal_jax.cli import main
+from metal_jax.datasets import load_fashion_runs
+from metal_jax.exhaust import write_runs
+from metal_jax.task_tree import TaskTree, write_json
+
+TREE = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+N = 40
+VOTES = ("report", "votes", "votes.npz", "--tree", "tree.json", "--method", "dawid_skene")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Votes, texts, gold labels, and recorded runs with predictions."""
+    folder = tmp_path_factory.mktemp("report")
+    random = np.random.default_rng(0)
+    gold = random.choice(TREE.leaf_nodes, N)
+    votes = np.where(random.random((N, 4)) < 0.8, gold[:, None], TREE.leaf_nodes[0])
+    votes[random.random(votes.shape) < 0.3] = -1
+    write_json(TREE, folder / "tree.json")
+    np.savez(folder / "votes.npz", L=votes, lf_names=[f"lf {j}" for j in range(4)])
+    np.savez(folder / "gold.npz", Y=gold)
+    np.savez(folder / "x.npz", x=random.normal(size=(N, 2)) + gold[:, None])
+    lines = [json.dumps({"text": f"text {i} of <b>"}) for i in range(N)]
+    (folder / "texts.jsonl").write_text("\n".join(lines) + "\n")
+    triples = [
+        f"i{i},lf {j},{v}" for i, row in enumerate(votes) for j, v in enumerate(row) if v > 0
+    ]
+    (folder / "votes.csv").write_text("item,worker,label\n" + "\n".join(triples) + "\n")
+    runs = load_fashion_runs()[:12]
+    write_runs(folder / "runs.jsonl", runs)
+    rows = [f"{run.run},{0.5 + 0.01 * i},0.4,0.9" for i, run in enumerate(runs)]
+    (folder / "preds.csv").write_text("run,mean,low,high\n" + "\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture
+def folder(data, monkeypatch):
+    monkeypatch.chdir(data)
+    return data
+
+
+def run_json(capsys, *arguments):
+    status = main([*arguments, "--out", "report.html", "--json"])
+    captured = capsys.readouterr()
+    assert (status, captured.err) == (0, "")
+    return json.loads(captured.out)
+
+
+def test_votes_with_everything(folder, capsys):
+    with_all = (*VOTES, "--gold", "gold.npz", "--texts", "texts.jsonl", "--title", "<Mine>")
+    about = run_json(capsys, *with_all, "--max-items", "10")
+    assert about["sections"][-2:] == ["Against gold", "Items"]
+    text = (folder / "report.html").read_text()
+    assert about["bytes"] == len(text.encode())
+    assert "<h1>&lt;Mine&gt;</h1>" in text
+    assert "of \\u003cb\\u003e" in text
+    assert "lf 3" in text
+    assert "10 of 40 items, evenly spaced" in text
+    assert main([*with_all, "--max-items", "10", "--out", "again.html"]) == 0
+    assert "open it in a browser" in capsys.readouterr().out
+    assert (folder / "again.html").read_text() == text
+
+
+def test_votes_of_a_newcomer(folder, capsys):
+    about = run_json(
+        capsys, "report", "votes", "votes.csv", "--method", "one_coin", "--bootstrap", "3"
+    )
+    assert (about["items"], about["lfs"]) == (N, 4)
+    text = (folder / "report.html").read_text()
+    assert "interval of the bootstrap" in text
+    assert "<h1>votes.csv</h1>" in text
+
+
+def test_a_network(folder, capsys):
+    train = ("--features", "x.npz", "--tree", "tree.json", "--method", "majority", "--widths", "4")
+    steps = ("--steps", "20", "--evaluate-every", "8", "--batch-size", "8", "--quiet")
+    assert main(["train", "--votes", "votes.npz", *train, *steps, "--out", "model"]) == 0
+    curves = json.loads((folder / "model" / "training.json").read_text())["curves"]
+    assert curves["steps"] == [8, 16, 20]
+    assert len(curves["train_loss"]) == len(curves["valid_scores"]["loss"]) == 3
+    about = run_json(capsys, "report", "network", "model")
+    assert about["sections"] == ["Overview", "Training", "Task tree"]
+    judged = ("x.npz", "--gold", "gold.npz", "--votes", "votes.npz")
+    about = run_json(capsys, "report", "network", "model", *judged)
+    assert {"Against gold", "Mistakes by vote", "Items"} < set(about["sections"])
+    (folder / "model" / "training.json").write_text("{}")
+    assert main(["report", "network", "model", "--out", "r.html"]) == 2
+    assert "training.json: no summary of a training" in capsys.readouterr().err
+
+
+def test_runs_with_predictions(folder, capsys):
+    about = run_json(capsys, "report", "exhaust", "runs.jsonl")
+    assert about["sections"] == ["Overview", "Learning curves", "Runs"]
+    about = run_json(capsys, "report", "exhaust", "runs.jsonl", "--predictions", "preds.csv")
+    assert about["sections"] == [
+        "Overview",
+        "Learning curves",
+        "Predicted against true",
+        "Search",
+        "Runs",
+    ]
+
+
+def test_pictures(folder, capsys):
+    pytest.importorskip("matplotlib")
+    about = run_json(capsys, "report", "exhaust", "runs.jsonl", "--png", "pictures")
+    assert about["png"] == sorted(str(p.relative_to(folder)) for p in folder.glob("pictures/*"))
+    assert len(about["png"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((*VOTES, "--bootstrap", "1"), "--bootstrap: got 1"),
+        ((*VOTES[:-1], "glad", "--bootstrap", "5"), "--bootstrap: method 'glad' takes no weights"),
+        ((*VOTES, "--max-items", "0"), "--max-items: got 0"),
+        ((*VOTES, "--texts", "x.npz"), "x.npz: holds features, expected lines of JSON"),
+        ((*VOTES, "--png", "votes.npz"), "votes.npz: is a file, expected a folder"),
+        (("report", "votes", "none.npz"), "none.npz: No such file"),
+        (("report", "network", "no", "--gold", "gold.npz"), "--gold and --votes: say of which"),
+        (("report", "network", "no", "x.npz", "--votes", "votes.npz"), "takes --gold"),
+        (("report", "exhaust", "runs.jsonl", "--max-seconds", "3"), "a search takes --predictor"),
+        (
+            ("report", "exhaust", "runs.jsonl", "--predictions", "preds.csv", "--max-seconds", "3"),
+            "fit with --target seconds too",
+        ),
+        (
+            ("report", "exhaust", "runs.jsonl", "--predictions", "votes.csv"),
+            "votes.csv: line 2: expected run, mean, low and high",
+        ),
+        (("report",), "required: COMMAND"),
+    ],
+)
+def test_bad_input_is_one_line(folder, capsys, arguments, said):
+    assert main([*arguments, *(["--out", "bad.html"] if len(arguments) > 1 else [])]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
+    assert captured.err.count("\n") == 1
+    assert not (folder / "bad.html").exists()
+
+
+def test_the_output_is_no_input(folder, capsys):
+    assert main([*VOTES, "--out", "votes.npz"]) == 2
+    assert "votes.npz: is also an input" in capsys.readouterr().err
