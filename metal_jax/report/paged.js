@@ -161,9 +161,9 @@
 
     detailOf(row) {
       const { columns, rows, details, words, signed } = this.data;
-      const cell = element("td", { colSpan: columns.length });
+      const box = element("div", { className: "box" });
       rows[row].forEach((value, i) => {
-        if (i && columns[i].kind === "text" && String(value).length > 60) cell.append(element("p", { dir: "auto" }, value));
+        if (i && columns[i].kind === "text" && String(value).length > 60) box.append(element("p", { dir: "auto" }, value));
       });
       for (const [title, bars] of details[row]) {
         const largest = signed ? Math.max(...bars.map((bar) => Math.abs(bar[2])), 1e-9) : 1;
@@ -183,9 +183,9 @@
         }
         const table = element("table", { className: "bars" }, body);
         table.setAttribute("aria-label", words[title]);
-        cell.append(element("h3", {}, words[title]), table);
+        box.append(element("h3", {}, words[title]), table);
       }
-      return element("tr", { className: "detail" }, cell);
+      return element("tr", { className: "detail" }, element("td", { colSpan: columns.length }, box));
     }
   }
   document.querySelectorAll(".paged").forEach((box) => new Paged(box));
