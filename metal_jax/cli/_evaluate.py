@@ -90,6 +90,21 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def votes_on_items(
+    options: argparse.Namespace, tree: TaskTree, items: Items
+) -> tuple[np.ndarray, list[str]]:
+    """The votes of `--votes` on the items, -1 on those it does not have, and the LFs' names."""
+    from metal_jax import labeling
+    from metal_jax.cli import _votes
+
+    file = labeling.read_votes(options.votes, tree, split=options.split)
+    ordered = options.votes.suffix not in (".csv", ".tsv")
+    sources = options.items, options.votes
+    rows = match_items(items, len(file.votes), file.items, sources, ordered=ordered)
+    votes = np.where((rows >= 0)[:, None], file.votes[rows], labeling.ABSTAIN)
+    return votes, _votes.lf_names(file)
+
+
 def _error_buckets(
     options: argparse.Namespace,
     model: network.Model,
@@ -98,14 +113,9 @@ def _error_buckets(
     gold: np.ndarray,
 ) -> dict[str, Any]:
     """Path accuracy by the number of votes on an item, and the votes that go with mistakes."""
-    from metal_jax import labeling, network
-    from metal_jax.cli import _votes
+    from metal_jax import network
 
-    file = labeling.read_votes(options.votes, model.tree, split=options.split)
-    ordered = options.votes.suffix not in (".csv", ".tsv")
-    sources = options.items, options.votes
-    rows = match_items(items, len(file.votes), file.items, sources, ordered=ordered)
-    votes = np.where((rows >= 0)[:, None], file.votes[rows], labeling.ABSTAIN)
+    votes, names = votes_on_items(options, model.tree, items)
     labels = _path_labels(model.tree, gold)
     known = (labels >= 0).any(axis=1)
     right = np.all((paths(model, predictions) == labels) | (labels < 0), axis=1)
@@ -117,7 +127,6 @@ def _error_buckets(
         accuracy = float(right[chosen].mean()) if chosen.any() else None
         by_number[name] = {"items": int(chosen.sum()), "path_accuracy": accuracy}
     best = best_nodes(model.tree, predictions.leaf_probs)
-    names = _votes.lf_names(file)
     buckets = network.error_buckets(votes, best, gold, model.tree, lf_names=names)
     return {"by_number_of_votes": by_number, "buckets": [b._asdict() for b in buckets]}
 

@@ -20,7 +20,6 @@ from metal_jax.cli._methods import METHODS, fit, takes
 from metal_jax.cli._report_files import add_report_options, check_report_paths, write_report
 
 if TYPE_CHECKING:
-    from metal_jax.cli._items import Items
     from metal_jax.label_model import FitResult
     from metal_jax.labeling import VoteFile
     from metal_jax.report import Training
@@ -186,7 +185,7 @@ def _network(options: argparse.Namespace) -> int:
     if options.gold is None and options.votes is not None:
         raise ValueError("--votes: which votes go with mistakes takes --gold")
     from metal_jax import labeling, report
-    from metal_jax.cli import _votes
+    from metal_jax.cli._evaluate import votes_on_items
     from metal_jax.cli._predict import load_model, predict_items
 
     with quiet_progress(options) as say:
@@ -205,8 +204,7 @@ def _network(options: argparse.Namespace) -> int:
                     split=options.split,
                 )
             if options.votes is not None:
-                file = labeling.read_votes(options.votes, model.tree, split=options.split)
-                votes, names = _matched_votes(options, items, file), _votes.lf_names(file)
+                votes, names = votes_on_items(options, model.tree, items)
         say("looking")
         page = report.network_report(
             model,
@@ -223,16 +221,6 @@ def _network(options: argparse.Namespace) -> int:
         say("writing")
         number = None if items is None else items.num_items
         return write_report(options, page, {"model": str(options.model), "items": number})
-
-
-def _matched_votes(options: argparse.Namespace, items: Items, file: VoteFile) -> Any:
-    """The votes on the items, -1 on those that the file does not have."""
-    import numpy as np
-
-    ordered = options.votes.suffix not in (".csv", ".tsv")
-    sources = options.items, options.votes
-    rows = match_items(items, len(file.votes), file.items, sources, ordered=ordered)
-    return np.where((rows >= 0)[:, None], file.votes[rows], -1)
 
 
 _FACTS = (

@@ -45,8 +45,8 @@ _EPILOG = f"""{VOTES_HELP}
 Items and votes are matched by name where both have names, otherwise by order.
 
 DIR gets
-  model        what metal-jax predict and evaluate read: tree, encoder, vocabulary, parameters
-  checkpoints  the training: a run that was stopped goes on with the same command
+  model          what metal-jax predict and evaluate read: tree, encoder, vocabulary, parameters
+  checkpoints    the training: a run that was stopped goes on with the same command
   training.json  the summary and the learning curves, for metal-jax report
 
 Encoders:
