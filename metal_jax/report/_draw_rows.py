@@ -18,6 +18,7 @@ _TEXT_CELL = 26  # a cell that holds a number
 _LEAST_CELL, _MOST_CELL = 9, 34
 _MAP_WIDTH = 400
 _KEY_CELLS = 8
+_KEY_WIDTH = 18 + 12 * _KEY_CELLS + 40
 
 
 def draw_dots(figure: Dots) -> tuple[str, int, int]:
@@ -139,11 +140,12 @@ def draw_heat_map(figure: HeatMap) -> tuple[str, int, int]:
                     style=size_,
                 )
             )
-    bottom = top + cell * num_rows
+    width, bottom = left + cell * num_columns + 8, top + cell * num_rows
     if figure.most is not None:
+        width = max(width, left + _KEY_WIDTH)
         parts.append(_key(left, bottom + 10, figure.most))
         bottom += 24
-    return "".join(parts), left + cell * num_columns + 8, bottom + 6
+    return "".join(parts), width, bottom + 6
 
 
 def _key(x: float, y: float, most: float) -> str:

@@ -58,6 +58,8 @@
       this.body = element("tbody");
       const table = element("table", {}, element("thead", {}, element("tr", {}, ...this.heads)), this.body);
       table.setAttribute("aria-labelledby", `${this.box.id}-caption`);
+      const long = this.data.rows.some((row) => row.some((value, i) => i && String(value).length > 60));
+      if (long) table.className = "full"; // texts take what room there is
       const frame = element("div", { className: "frame", tabIndex: 0 }, table);
       frame.setAttribute("role", "region");
       frame.setAttribute("aria-labelledby", `${this.box.id}-caption`);
