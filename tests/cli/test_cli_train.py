@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -88,7 +89,8 @@ def assert_same_params(one, other):
 
 
 def test_summary_model_and_log(folder, trained, capsys):
-    assert sorted(path.name for path in trained.iterdir()) == ["checkpoints", "model"]
+    names = ["checkpoints", "model", "training.json"]
+    assert sorted(path.name for path in trained.iterdir()) == names
     assert load_model(trained / "model", TREE).untrained_tasks == ()
     (logged,) = read_runs("runs.jsonl").runs
     assert (logged.status, len(logged.metrics["validation"]["loss"].values)) == ("finished", 2)
@@ -102,6 +104,24 @@ def test_summary_model_and_log(folder, trained, capsys):
     assert status == 0
     assert "└─ trunk 0" in out
     assert "5 have none: not taught" in out
+
+
+def test_training_summary_and_its_report(folder, trained, capsys):
+    summary = json.loads((trained / "training.json").read_text())
+    curves = summary["curves"]
+    assert curves["steps"] == [10, 20]
+    assert curves["valid_scores"]["loss"][-1] == summary["held_out_loss"]["last"]
+    assert len(curves["train_loss"]) == 2
+    about = run_json(capsys, "report", "network", "model", "--out", "report.html")
+    assert about["sections"] == ["Overview", "Training", "Task tree"]
+    assert "Held out" in (folder / "report.html").read_text()
+    damaged = folder / "damaged"
+    shutil.copytree(trained, damaged)
+    (damaged / "training.json").write_text("{}")
+    status, _, err = run(capsys, "report", "network", "damaged", "--out", "bad.html")
+    assert status == 2
+    assert "training.json: no summary of a training" in err
+    assert not (folder / "bad.html").exists()
 
 
 def test_an_interrupted_training_goes_on_to_the_same_model(folder, trained, capsys, monkeypatch):
