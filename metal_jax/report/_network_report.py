@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jax.typing import ArrayLike
 
 from metal_jax.network import (
-    Evaluation,
     Model,
     Predictions,
     error_buckets,
-    evaluate_model,
 )
 from metal_jax.network._evaluation.gold import gold_by_root
 from metal_jax.report._blocks import (
@@ -34,7 +31,7 @@ from metal_jax.report._figures import Lines, Series
 from metal_jax.report._items import LONGEST_TEXT, Words, shown_rows
 from metal_jax.report._label_figures import confidence_figure, level_figures, tree_figure
 from metal_jax.report._names import node_names, path_names
-from metal_jax.report._score_figures import score_blocks
+from metal_jax.report._score_figures import judge, score_blocks
 from metal_jax.task_tree import TaskTree
 
 _MOST_BUCKETS = 200
@@ -131,7 +128,10 @@ def network_report(
     ]
     if gold_nodes is not None:
         sections.append(
-            Section("Against gold", score_blocks(tree, _judge(model, predictions, gold_nodes)))
+            Section(
+                "Against gold",
+                score_blocks(tree, judge(tree, predictions.log_conditionals, gold_nodes)),
+            )
         )
     if gold_nodes is not None and votes is not None:
         buckets = error_buckets(
@@ -194,10 +194,6 @@ def learning_curves(training: Training) -> list[Lines]:
         if name != "loss"
     ]
     return [loss, *rest]
-
-
-def _judge(model: Model, predictions: Predictions, gold_nodes: np.ndarray) -> Evaluation:
-    return jax.tree.map(np.asarray, evaluate_model(model, predictions, gold_nodes))
 
 
 def _labels(tree: TaskTree, probs: np.ndarray) -> np.ndarray:

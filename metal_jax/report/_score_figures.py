@@ -27,10 +27,10 @@ def log_conditionals(tree: TaskTree, leaf_probs: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(mass, 1e-30)).astype(np.float32)
 
 
-def judge(tree: TaskTree, leaf_probs: np.ndarray, gold_nodes: np.ndarray) -> Evaluation:
-    """Scores of distributions over leaves on items with gold int[n, r]."""
-    log_probs = jnp.asarray(log_conditionals(tree, leaf_probs))
-    return jax.tree.map(np.asarray, _judge(tree, log_probs, jnp.asarray(gold_nodes, jnp.int32)))
+def judge(tree: TaskTree, log_probs: np.ndarray, gold_nodes: np.ndarray) -> Evaluation:
+    """Scores of log P(label | parent label), float[n, N], on items with gold int[n, r]."""
+    gold = jnp.asarray(gold_nodes, jnp.int32)
+    return jax.tree.map(np.asarray, _judge(tree, jnp.asarray(log_probs, jnp.float32), gold))
 
 
 _judge = jax.jit(evaluate_predictions, static_argnums=0)

@@ -41,6 +41,7 @@ def fitted():
     return result, votes, gold, np.asarray(label_model.posterior(result, votes), float)
 
 
+@functools.cache
 def label_page(**options):
     """A report of votes."""
     result, votes, gold, _ = fitted()

@@ -21,8 +21,7 @@ TREE = pages.TREE
 @pytest.fixture(scope="module")
 def items():
     """The table of items of the votes."""
-    result, votes, gold, _ = pages.fitted()
-    return report.label_model_report(result, votes, gold=gold).sections[-1].blocks[0]
+    return pages.label_page().sections[-1].blocks[0]
 
 
 def contradict(u, v):
@@ -75,11 +74,11 @@ def test_the_evidence_of_an_item_adds_up_to_its_log_odds(items):
         total = sum(value for _, _, value in detail.bars)
         assert total == pytest.approx(math.log(top[0] / top[1]), abs=0.02)
         cast = [note for _, note, _ in detail.bars if items.words[note].startswith("votes ")]
-        assert len(cast) == (votes[int(row[0])] >= 0).sum() == row[3]
+        assert len(cast) == (votes[int(row[0])] >= 0).sum() == row[4]
 
 
 def test_the_least_certain_items_come_first_those_without_a_vote_last(items):
-    keys = [(row[3] == 0, row[2]) for row in items.rows]
+    keys = [(row[4] == 0, row[3]) for row in items.rows]
     assert keys == sorted(keys)
 
 

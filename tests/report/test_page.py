@@ -165,7 +165,7 @@ def test_each_kind_has_its_sections(texts):
 
 
 def test_the_same_bytes_for_the_same_input(texts):
-    assert report.to_html(pages.label_page()) == texts["votes"]
+    assert report.to_html(pages.label_page.__wrapped__()) == texts["votes"]
     assert report.to_html(pages.exhaust_page()) == texts["exhaust"]
 
 
