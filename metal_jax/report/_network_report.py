@@ -127,10 +127,11 @@ def network_report(
         ),
     ]
     if gold_nodes is not None:
+        log_conditionals = np.asarray(predictions.log_conditionals)
         sections.append(
             Section(
                 "Against gold",
-                score_blocks(tree, judge(tree, predictions.log_conditionals, gold_nodes)),
+                score_blocks(tree, judge(tree, log_conditionals, gold_nodes)),
             )
         )
     if gold_nodes is not None and votes is not None:
