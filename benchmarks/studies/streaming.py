@@ -1,6 +1,7 @@
 """Votes larger than memory: fit and label them, and say where the time went.
 
-    python -m benchmarks.studies.streaming --items 100000000 --folder FOLDER [--devices 2] [--parts 1]
+    python -m benchmarks.studies.streaming --items 100000000 --folder FOLDER
+        [--devices 2] [--parts 1]
 
 Writes the votes (int8, 50 LFs, k = 2, skipped if they are there), fits the default model by
 `fit_stream`, labels all items by `label_stream`, and prints one JSON line: seconds of each step,
@@ -190,7 +191,8 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     path = options.folder / f"votes-{options.items}.npy"
     # In a process of its own, so that its memory does not count.
-    code = "import sys; from pathlib import Path; from benchmarks.studies.streaming import write_votes; "
+    code = "import sys; from pathlib import Path; "
+    code += "from benchmarks.studies.streaming import write_votes; "
     code += "write_votes(Path(sys.argv[1]), int(sys.argv[2]))"
     subprocess.run([sys.executable, "-c", code, str(path), str(options.items)], check=True)
     if options.processes is None:
