@@ -147,11 +147,11 @@ def leave_one_out(
 def _kinds(
     evidence: Evidence, keep: np.ndarray, tree: TaskTree, config: MixtureConfig
 ) -> np.ndarray:
-    """float[p], annotator probabilities when only some LFs vote."""
+    """float[p], annotator probabilities when only some LFs vote; 1, no detector, for the others."""
     if config.annotator is not None:
         return evidence.annotator
     counts = np.where(keep[evidence.columns.lf], evidence.counts, 0)
-    return annotator_probability(counts, evidence.columns, tree)
+    return np.where(keep, annotator_probability(counts, evidence.columns, tree), 1)
 
 
 @functools.partial(jax.jit, static_argnames=("tree", "max_steps", "fixed_balance", "minimise"))
