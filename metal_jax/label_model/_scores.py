@@ -107,7 +107,7 @@ def _by_lookup(
 def silence_or_none(log_abstain: jax.Array) -> jax.Array | None:
     """`log_abstain`, or None where abstains are known to say nothing."""
     try:
-        says_nothing = not np.any(log_abstain)
+        says_nothing = not np.asarray(log_abstain).any()
     except jax.errors.TracerArrayConversionError:
         return log_abstain
     return None if says_nothing else log_abstain

@@ -64,6 +64,7 @@ def label_stream(
     Example:
         >>> import tempfile
         >>> from metal_jax.label_model import fit
+        >>> from metal_jax.task_tree import TaskTree
         >>> votes = np.array([[0, 0, -1], [1, -1, 1], [0, 1, 0], [-1, 1, 1]] * 10)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     np.save(folder + "/votes.npy", votes)

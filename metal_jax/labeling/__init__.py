@@ -63,6 +63,7 @@ from metal_jax.labeling._text_lfs import (
 
 __all__ = [
     "ABSTAIN",
+    "NOT_ASKED",
     "AppliedSlices",
     "AppliedVotes",
     "ApplyProgress",
@@ -71,7 +72,6 @@ __all__ = [
     "LFSummary",
     "LabelingFunction",
     "LabelingFunctionError",
-    "NOT_ASKED",
     "NamedVotes",
     "OverlapStatistics",
     "Preprocessor",

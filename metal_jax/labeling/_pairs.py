@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
 
 from metal_jax.labeling._matrix import compatible
 from metal_jax.labeling._overlaps import OverlapStatistics
@@ -61,15 +60,13 @@ def lf_pairs(statistics: OverlapStatistics, tree: TaskTree) -> LFPairs:
         raise ValueError(
             f"statistics: got votes for node {columns.symbol.max()}, the tree has {tree.num_nodes}"
         )
-    d = columns.num_columns
-    of_lf = scipy.sparse.csr_array(
-        (np.ones(d, np.int64), (columns.lf, np.arange(d))), shape=(columns.num_lfs, d)
-    )
     root = tree.node_root[columns.symbol]
     clash = ~compatible(tree)[np.ix_(columns.symbol, columns.symbol)]
     together = np.where(root[:, None] == root, statistics.counts, 0)
 
     def by_lf(counts: np.ndarray) -> np.ndarray:
-        return np.asarray(of_lf @ (of_lf @ counts).T).T
+        found = np.zeros((columns.num_lfs, columns.num_lfs), counts.dtype)
+        np.add.at(found, (columns.lf[:, None], columns.lf), counts)
+        return found
 
     return LFPairs(by_lf(together), by_lf(together * clash), statistics.num_items)

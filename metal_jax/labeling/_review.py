@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import ArrayLike
 
 from metal_jax._core.checks import check_texts
@@ -87,7 +86,7 @@ def representative_items(
     weight = weight[pool].astype(np.float32)
     own = vectors[pool]
     alike = own @ own.T
-    alike = np.asarray(alike.todense() if scipy.sparse.issparse(alike) else alike, np.float32)
+    alike = np.asarray(alike.todense() if hasattr(alike, "todense") else alike, np.float32)
     alike = np.clip(alike, 0, 1)
     np.fill_diagonal(alike, 1)  # an item without features is like itself only
     chosen: list[int] = []
@@ -256,8 +255,10 @@ def _unit_vectors(features: Sequence[str] | ArrayLike) -> Any:
     return array / np.where(length > 0, length, 1)
 
 
-def _tf_idf(texts: Sequence[str]) -> scipy.sparse.csr_array:
-    """Words weighted by `log(1 + count)` and by how few texts have them."""
+def _tf_idf(texts: Sequence[str]) -> Any:
+    """Words weighted by `log(1 + count)` and by how few texts have them; a sparse array."""
+    import scipy.sparse  # here, so that importing the room stays light
+
     vocabulary: dict[str, int] = {}
     row, column, count = [], [], []
     for number, text in enumerate(texts):

@@ -320,8 +320,8 @@ def test_errors_name_the_setting():
         run(watch="accuracy")
     with pytest.raises(ValueError, match=r"score 'loss': got shape \(48,\), expected a scalar"):
         run(score=lambda params, validation: validation.y, watch="loss")
-    with pytest.raises(ValueError, match="mesh: got axis 'model'"):
-        run(mesh=jax.make_mesh((2,), ("model",)))
+    with pytest.raises(ValueError, match="mesh: got axis 'rows'"):
+        run(mesh=jax.make_mesh((2,), ("rows",)))
     with pytest.raises(ValueError, match="the iterable of batches is empty"):
         run(BatchStream([]))
 
