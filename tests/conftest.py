@@ -1,6 +1,8 @@
 """Shared set-up: eight CPU devices, an x64 fixture, and where the real data lies."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import jax
@@ -10,6 +12,19 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
 # Nearly all of the suite's time is compilation of small programs; this saves a third of it.
 jax.config.update("jax_disable_most_optimizations", True)
+
+
+_CACHE = "METAL_JAX_TEST_CACHE"
+
+
+def pytest_configure(config):
+    """One cache of compiled programs for all workers of a run: the same small ones come again."""
+    if _CACHE not in os.environ:  # the workers, started later, inherit it
+        os.environ[_CACHE] = tempfile.mkdtemp(prefix="metal_jax-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(_CACHE), ignore_errors=True))
+    jax.config.update("jax_compilation_cache_dir", os.environ[_CACHE])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture

@@ -128,6 +128,7 @@ def test_explanations_add_up(make):
     assert (np.asarray(why.contributions)[silent] == 0).all()
 
 
+@pytest.mark.slow
 def test_fine_and_coarse_votes_help_each_other():
     tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": {"c": ["p", "q"]}}})
     fine, truth = keyword_votes(0, k=4)

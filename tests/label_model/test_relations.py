@@ -67,6 +67,7 @@ def test_relations_mass_and_operator_are_their_definitions(tree):
     assert np.sum(counts * flat) == pytest.approx((by_lf.sum(1) * q).sum(), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_large_tree_is_fitted_with_tied_tables():
     rng = np.random.default_rng(0)
     truth = rng.integers(0, TREE.num_leaves, 1500)

@@ -108,6 +108,7 @@ def test_an_added_worker_is_found_out_without_a_refit(result):
             np.testing.assert_allclose(total, why.posterior, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_added_keyword_lf_and_a_copy():
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, 3000)
