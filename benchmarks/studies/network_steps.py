@@ -1,11 +1,11 @@
 """Training steps of the compiled network against the number of tasks, and against peers.
 
-`python -m benchmarks.studies.network_steps [--out FILE]`. A step is forward pass, loss, backward
+`python -m benchmarks.studies.network_steps [--out FILE] [--plot PICTURE]`. A step is forward pass, loss, backward
 pass and AdamW; trunk of three layers of 256 units, 256 items in a batch, five labels a task, tasks
 on three levels (one task: the top of the same trunk), float32, no dropout.
 
 The first table is ours alone, lowering, compilation and run apart: "plain" (256 features, heads
-read the trunk), "default" (they read the features and their parents' logits too) and "text" (the
+read the trunk), "default" (they read the features and their parents' predictions too) and "text" (the
 default network on the default encoder: 96 n-grams an item, 8,192 embeddings of width 64).
 
 The second is the plain network beside peers that compute the same function from the same start on
@@ -239,6 +239,32 @@ def scaling(sizes: list[int], rounds: int, steps: int) -> list[dict[str, Any]]:
     return rows
 
 
+def plot_scaling(rows: list[dict[str, Any]], path: Path) -> None:
+    """Time of a step, compile time and memory against the number of tasks, on one picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    def megabytes(row: dict[str, Any]) -> float:
+        return sum(value for name, value in row.items() if name.endswith("_in_bytes")) / 1e6
+
+    panels: list[tuple[str, Callable[[dict[str, Any]], float]]] = [
+        ("step, ms", lambda row: 1e3 * float(np.median(row["wall_seconds"]))),
+        ("lowering and compilation, s", lambda row: row["lower_seconds"] + row["compile_seconds"]),
+        ("memory of a step, MB", megabytes),
+    ]
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
+    for axis, (label, value) in zip(axes, panels, strict=True):
+        for kind in NETWORKS:
+            own = [row for row in rows if row["network"] == kind]
+            axis.plot([row["tasks"] for row in own], list(map(value, own)), marker="o", label=kind)
+        axis.set(xscale="log", yscale="log", xlabel="tasks", ylabel=label)
+        axis.grid(color="0.9")
+    axes[0].legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
 def against_peers(size: int, rounds: int, steps: int, torch_compile: bool) -> list[dict[str, Any]]:
     """Rows of the second table for one size."""
     tree = tree_of(size)
@@ -295,12 +321,15 @@ def main() -> None:
     )
     parser.add_argument("--cores", type=int, help="use so many; all by default")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--plot", type=Path, metavar="PICTURE")
     options = parser.parse_args()
     if options.cores:  # before the first array: thread pools are made for the cores there are
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
     cores = options.cores or os.cpu_count()
     print(f"{jax.devices()[0].device_kind}, {cores} cores, jax {jax.__version__}\n")
     rows = scaling(options.tasks, options.rounds, options.steps)
+    if options.plot:
+        plot_scaling(rows, options.plot)
     if not options.no_peers:
         print(
             "\n| tasks | contender | wall, ms | CPU, ms | items / s | wall / ours | CPU / ours "
