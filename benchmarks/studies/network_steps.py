@@ -1,12 +1,12 @@
 """Training steps of the compiled network against the number of tasks, and against peers.
 
-`python -m benchmarks.studies.network_steps [--out FILE] [--plot PICTURE]`. A step is forward pass, loss, backward
-pass and AdamW; trunk of three layers of 256 units, 256 items in a batch, five labels a task, tasks
-on three levels (one task: the top of the same trunk), float32, no dropout.
+`python -m benchmarks.studies.network_steps [--out FILE] [--plot PICTURE]`. A step is forward pass,
+loss, backward pass and AdamW; trunk of three layers of 256 units, 256 items in a batch, five labels
+a task, tasks on three levels (one task: the top of the same trunk), float32, no dropout.
 
 The first table is ours alone, lowering, compilation and run apart: "plain" (256 features, heads
-read the trunk), "default" (they read the features and their parents' predictions too) and "text" (the
-default network on the default encoder: 96 n-grams an item, 8,192 embeddings of width 64).
+read the trunk), "default" (they read the features and their parents' predictions too) and "text"
+(the default network on the default encoder: 96 n-grams an item, 8,192 embeddings of width 64).
 
 The second is the plain network beside peers that compute the same function from the same start on
 the same batches: PyTorch eager and `torch.compile`d with a `Linear` for each head, PyTorch eager
