@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from metal_jax._core.batches import BatchStream, stack_batches
 from metal_jax._core.checks import leaf_types
-from metal_jax._core.sharding import REPLICA_AXIS, axis_size, pad_replicas, place
+from metal_jax._core.sharding import REPLICA_AXIS, axis_size, pad_replicas, place, split_wide
 from metal_jax._core.training_config import TrainingConfig
 from metal_jax._core.training_history import (
     Checkpoints,
@@ -236,9 +236,12 @@ class TrainingRun:
             return
         arrays, record = found
         saved = pad_replicas(tree_from_arrays(arrays, self._state), 0, self._padding)
-        self._state = jax.tree.map(
-            lambda new, old: jax.device_put(new, old.sharding), saved, self._state
-        )
+        if self._mesh is None:
+            self._state = jax.tree.map(
+                lambda new, old: jax.device_put(new, old.sharding), saved, self._state
+            )
+        else:  # the state at the start may be on one device still, which is no reason to stay there
+            self._state = split_wide(place(saved, 0, self._mesh), self._mesh)
         self.history = History.from_arrays(arrays)
         self.log_run, self._ended = record["run"], record["ended"]
         if self._stream is not None:
