@@ -251,7 +251,7 @@ def place(
 
     def put(axis: int | None, part: Any) -> Any:
         def one(x: jax.Array | np.ndarray) -> jax.Array:
-            if jax.process_count() > 1 and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            if jax.process_count() > 1 and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
                 # Keys of one process do not move to devices of others; the numbers in them do.
                 data = one(np.asarray(jax.random.key_data(x)))
                 return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))

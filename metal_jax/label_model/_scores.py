@@ -70,21 +70,27 @@ def _by_product(
         symbol = jnp.concatenate([symbol, jnp.full(m, ABSTAIN, symbol.dtype)])
         table = jnp.concatenate([table, log_abstain])
 
-    def fill(block: jax.Array, scores: jax.Array) -> jax.Array:
-        first = jnp.minimum(block * size, n - size)
-        at = first, jnp.zeros_like(first)
-        rows = jax.lax.dynamic_slice(votes, at, (size, m))
+    @jax.checkpoint  # gradients compare again, rather than keep an indicator of every vote
+    def score(rows: jax.Array, table: jax.Array) -> jax.Array:
         rows = jnp.where((rows < 0) & (rows != NOT_ASKED), ABSTAIN, rows)
         # Barriers: fused into one loop, these would read the votes against the grain.
         turned = jax.lax.optimization_barrier(rows.T)
         of_column = jax.lax.optimization_barrier(turned[lf])
         fired = (of_column == symbol[:, None]).astype(table.dtype)
         fired = jax.lax.optimization_barrier(fired)
-        product = jnp.matmul(table.T, fired, precision=jax.lax.Precision.HIGHEST)
-        return jax.lax.dynamic_update_slice(scores, product.T, at)
+        return jnp.matmul(table.T, fired, precision=jax.lax.Precision.HIGHEST).T
+
+    def fill(block: jax.Array, scores: jax.Array) -> jax.Array:
+        first = jnp.minimum(block * size, n - size)
+        at = first, jnp.zeros_like(first)
+        rows = jax.lax.dynamic_slice(votes, at, (size, m))
+        return jax.lax.dynamic_update_slice(scores, score(rows, table), at)
 
     scores = jnp.zeros((n, table.shape[1]), table.dtype)
-    return jax.lax.fori_loop(jnp.int32(0), jnp.int32(-(-n // size)), fill, scores)
+    num_blocks = -(-n // size)
+    if isinstance(num_blocks, int):  # a known number of turns is what can be differentiated
+        return jax.lax.fori_loop(0, num_blocks, fill, scores)
+    return jax.lax.fori_loop(jnp.int32(0), jnp.int32(num_blocks), fill, scores)
 
 
 @jax.jit

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 from reference import all_vote_patterns, enumerate_posterior, flat_majority
 
 from metal_jax.label_model import (
@@ -17,6 +18,7 @@ from metal_jax.label_model import (
     posterior,
     tables_lf_accuracy,
 )
+from metal_jax.label_model._scores import vote_scores
 from metal_jax.labeling import Columns, column_ids, used_columns
 from metal_jax.task_tree import TaskTree, from_metal_hierarchy, node_sum
 
@@ -138,3 +140,19 @@ def test_dense_and_sparse_operators_agree(rows):
     )
     inner = jnp.vdot(dense.apply(table), values)
     np.testing.assert_allclose(inner, jnp.vdot(table, dense.transpose_apply(values)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("columns_per_lf", [2, 12])  # by a product, by looking up
+def test_scores_differentiate_forwards_and_backwards(x64, columns_per_lf):
+    random = np.random.default_rng(0)
+    votes = random.integers(-2, columns_per_lf, size=(1100, 2))  # more than one block
+    columns = used_columns(votes)
+    log_vote = jnp.asarray(random.normal(size=(columns.num_columns, 2)))
+    log_abstain = jnp.asarray(random.normal(size=(2, 2)))
+    weights = random.normal(size=(1100, 2))
+
+    def total(log_vote, log_abstain):
+        scores = vote_scores(jnp.asarray(votes), columns, log_vote, log_abstain)
+        return jnp.sum(weights * jnp.tanh(scores))
+
+    check_grads(total, (log_vote, log_abstain), order=1, modes=["fwd", "rev"])
