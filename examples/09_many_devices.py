@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> float:
     parser.add_argument("--process", type=int, default=0)
     parser.add_argument("--cluster", action="store_true", help="let JAX find the processes")
     parser.add_argument("--folder", type=Path, default=Path("many_devices"))
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=100)
     options = parser.parse_args(arguments)
 
     # Before anything else of JAX.

@@ -45,6 +45,7 @@ def start(task, folder, count):
             if task == "example":
                 command = [sys.executable, EXAMPLE, "--coordinator", f"127.0.0.1:{port}"]
                 command += ["--processes", count, "--process", number, "--folder", folder]
+                command += ["--steps", 50]
             processes.append(
                 subprocess.Popen(
                     list(map(str, command)), env=environment, stdout=log, stderr=subprocess.STDOUT
