@@ -78,7 +78,7 @@ def count_stream(
         (filled,) = of_one_shape([batch], size, vote_dtype(tree))
         part = overlap_statistics(filled, columns, mesh=mesh)._replace(num_items=len(batch))
         total = part if total is None else merge_statistics(total, part)
-        rows.append(batch[-seen % stride :: stride])
+        rows.append(batch[-seen % stride :: stride].copy())  # a view would keep the whole batch
         seen += len(batch)
         while sum(map(len, rows)) >= 2 * own_items:
             rows, stride = [np.concatenate(rows)[::2]], 2 * stride

