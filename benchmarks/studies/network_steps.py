@@ -261,6 +261,7 @@ def plot_scaling(rows: list[dict[str, Any]], path: Path) -> None:
             axis.plot([row["tasks"] for row in own], list(map(value, own)), marker="o", label=kind)
         axis.set(xscale="log", yscale="log", xlabel="tasks", ylabel=label)
         axis.grid(color="0.9")
+    axes[1].set(yscale="linear", ylim=(0, None))
     axes[0].legend(frameon=False)
     figure.savefig(path, dpi=150)
 
