@@ -74,6 +74,7 @@ def wide_network(mesh):
     return fit_network(net, data, data, config, key=jax.random.key(0), mesh=mesh)
 
 
+@pytest.mark.slow
 def test_wide_heads_are_spread_over_the_model_axis():
     one, many = wide_network(None), wide_network(mesh(data=2, model=2))
     for x, y in zip(jax.tree.leaves(one.params), jax.tree.leaves(many.params), strict=True):
