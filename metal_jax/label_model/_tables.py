@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax.label_model._scores import silence_or_none, vote_scores
+from metal_jax.label_model._vote_sums import vote_sums
 from metal_jax.label_model._votes import votes_by_lf
 from metal_jax.labeling import NOT_ASKED, Columns, column_ids
 from metal_jax.task_tree import TaskTree, log_normalise_roots
@@ -97,20 +97,32 @@ def log_posterior(
         `P(Y_t = v)` see `task_tree.node_logsumexp`.
     """
     votes = jnp.asarray(votes)
-    tables = ConditionalTables(*map(jnp.asarray, tables))
-    if votes.ndim == 3:
-        product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-        shares = votes.astype(tables.log_vote.dtype)
-        told = product(shares[:, columns.lf, columns.symbol], tables.log_vote)
-        silent = product(1 - jnp.sum(shares, axis=-1), tables.log_abstain)
-        return log_normalise_roots(tree, tables.log_prior + told + silent)
-    scores = vote_scores(votes, columns, tables.log_vote, silence_or_none(tables.log_abstain))
-    return _normalised(tables.log_prior, scores, tree)
+    log_prior, log_vote, log_abstain = map(jnp.asarray, tables)
+    places = jnp.asarray(columns.lf), jnp.asarray(columns.symbol)
+    return _log_posterior(votes, *places, log_prior, log_vote, _silence(log_abstain), tree)
 
 
 @functools.partial(jax.jit, static_argnames="tree")
-def _normalised(log_prior: jax.Array, scores: jax.Array, tree: TaskTree) -> jax.Array:
+def _log_posterior(
+    votes: jax.Array,
+    lf: jax.Array,
+    symbol: jax.Array,
+    log_prior: jax.Array,
+    log_vote: jax.Array,
+    silence: jax.Array | None,
+    tree: TaskTree,
+) -> jax.Array:
+    scores = vote_sums(votes, lf, symbol, log_vote, tree.num_nodes, silence)
     return log_normalise_roots(tree, log_prior + scores)
+
+
+def _silence(log_abstain: jax.Array) -> jax.Array | None:
+    """`log_abstain`, or None where abstains are known to say nothing."""
+    try:
+        says_nothing = not np.asarray(log_abstain).any()
+    except jax.errors.TracerArrayConversionError:
+        return log_abstain
+    return None if says_nothing else log_abstain
 
 
 def tables_lf_accuracy(tables: ConditionalTables, columns: Columns, tree: TaskTree) -> jax.Array:

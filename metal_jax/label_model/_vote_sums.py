@@ -12,12 +12,19 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from metal_jax.labeling import NOT_ASKED
+
 _FEW_NODES = 16  # up to here a product for each node is faster than a look-up for each vote
 _BLOCK = 1024  # items whose masks stay in a core's cache
 
 
 def vote_sums(
-    votes: jax.Array, lf: jax.Array, symbol: jax.Array, table: jax.Array, num_nodes: int
+    votes: jax.Array,
+    lf: jax.Array,
+    symbol: jax.Array,
+    table: jax.Array,
+    num_nodes: int,
+    silence: jax.Array | None = None,
 ) -> jax.Array:
     r"""For each item the sum of the rows of `table` that its votes select.
 
@@ -30,6 +37,7 @@ def vote_sums(
         symbol: int[d], its node; votes without a row select nothing.
         table: float[d, x].
         num_nodes: N (static).
+        silence: float[m, x], what an abstain adds; None for nothing. -2 = never asked adds nothing.
 
     Returns:
         float[n, x].
@@ -42,18 +50,21 @@ def vote_sums(
         [101.0, 10.0, 0.0]
     """
     if votes.ndim == 3:
-        shares = votes[:, lf, symbol].astype(table.dtype)
-        return jnp.matmul(shares, table, precision=jax.lax.Precision.HIGHEST)
+        shares = votes.astype(table.dtype)
+        told = _product(shares[:, lf, symbol], table)
+        return told if silence is None else told + _product(1 - jnp.sum(shares, axis=-1), silence)
     n, m = votes.shape
     if num_nodes > _FEW_NODES:
-        return _look_up(votes, lf, symbol, table, num_nodes)
+        return _look_up(votes, lf, symbol, table, num_nodes, silence)
     full = jnp.zeros((num_nodes, m, table.shape[1]), table.dtype).at[symbol, lf].set(table)
 
+    @jax.checkpoint  # gradients compare again, rather than keep an indicator of every vote
     def block(votes: jax.Array) -> jax.Array:
         total = jnp.zeros((votes.shape[0], table.shape[1]), table.dtype)
         for node in range(num_nodes):
-            mask = (votes == node).astype(table.dtype)
-            total = total + jnp.matmul(mask, full[node], precision=jax.lax.Precision.HIGHEST)
+            total = total + _product((votes == node).astype(table.dtype), full[node])
+        if silence is not None:
+            total = total + _product(_abstains(votes).astype(table.dtype), silence)
         return total
 
     if not isinstance(n, int) or n < 2 * _BLOCK:  # a symbolic number is not cut into blocks
@@ -63,22 +74,39 @@ def vote_sums(
     return parts if whole == n else jnp.concatenate([parts, block(votes[whole:])])
 
 
+def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _abstains(votes: jax.Array) -> jax.Array:
+    return (votes < 0) & (votes != NOT_ASKED)
+
+
 def _look_up(
-    votes: jax.Array, lf: jax.Array, symbol: jax.Array, table: jax.Array, num_nodes: int
+    votes: jax.Array,
+    lf: jax.Array,
+    symbol: jax.Array,
+    table: jax.Array,
+    num_nodes: int,
+    silence: jax.Array | None,
 ) -> jax.Array:
     """One LF at a time, so that memory stays O(n x)."""
     nothing = table.shape[0]
-    padded = jnp.concatenate([table, jnp.zeros_like(table[:1])])
+    padded = jnp.concatenate([table, jnp.zeros((1, table.shape[1]), table.dtype)])
     rows = jnp.full((votes.shape[1], num_nodes + 1), nothing, jnp.int32)  # last column: no vote
     rows = rows.at[lf, symbol].set(jnp.arange(nothing, dtype=jnp.int32))
 
-    def add(total: jax.Array, own: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        vote, row = own
-        vote = jnp.where(vote < 0, num_nodes, vote.astype(jnp.int32))
-        return total + padded[row[vote]], None
+    def add(
+        total: jax.Array, own: tuple[jax.Array, jax.Array, jax.Array | None]
+    ) -> tuple[jax.Array, None]:
+        vote, row, silent = own
+        told = padded[row[jnp.where(vote < 0, num_nodes, vote.astype(jnp.int32))]]
+        if silent is not None:
+            told = jnp.where(_abstains(vote)[:, None], silent, told)
+        return total + told, None
 
     start = jnp.zeros((votes.shape[0], table.shape[1]), table.dtype)
-    return jax.lax.scan(add, start, (votes.T, rows))[0]
+    return jax.lax.scan(add, start, (votes.T, rows, silence))[0]
 
 
 def indicators(votes: jax.Array, lf: jax.Array, symbol: jax.Array, dtype: DTypeLike) -> jax.Array:

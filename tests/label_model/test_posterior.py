@@ -18,7 +18,7 @@ from metal_jax.label_model import (
     posterior,
     tables_lf_accuracy,
 )
-from metal_jax.label_model._scores import vote_scores
+from metal_jax.label_model._vote_sums import vote_sums
 from metal_jax.labeling import Columns, column_ids, used_columns
 from metal_jax.task_tree import TaskTree, from_metal_hierarchy, node_sum
 
@@ -142,17 +142,27 @@ def test_dense_and_sparse_operators_agree(rows):
     np.testing.assert_allclose(inner, jnp.vdot(table, dense.transpose_apply(values)), rtol=1e-4)
 
 
-@pytest.mark.parametrize("columns_per_lf", [2, 12])  # by a product, by looking up
-def test_scores_differentiate_forwards_and_backwards(x64, columns_per_lf):
+@pytest.mark.parametrize("num_nodes", [2, 20])  # by products, by looking up
+@pytest.mark.parametrize("num_items", [0, 1, 2100])  # more than two blocks, and a rest
+def test_sums_of_rows_by_loops_and_their_derivatives(x64, num_nodes, num_items):
     random = np.random.default_rng(0)
-    votes = random.integers(-2, columns_per_lf, size=(1100, 2))  # more than one block
-    columns = used_columns(votes)
-    log_vote = jnp.asarray(random.normal(size=(columns.num_columns, 2)))
-    log_abstain = jnp.asarray(random.normal(size=(2, 2)))
-    weights = random.normal(size=(1100, 2))
+    votes = random.integers(-2, num_nodes, size=(num_items, 3)).astype(np.int8)
+    pairs = [(j, node) for j in range(3) for node in range(num_nodes) if (j, node) != (1, 1)]
+    lf, symbol = np.array(pairs, np.int32).T
+    table, silence = (jnp.asarray(random.normal(size=(k, 2))) for k in (len(lf), 3))
+    weights = random.normal(size=(num_items, 2))
 
-    def total(log_vote, log_abstain):
-        scores = vote_scores(jnp.asarray(votes), columns, log_vote, log_abstain)
-        return jnp.sum(weights * jnp.tanh(scores))
+    def sums(table, silence):
+        return vote_sums(jnp.asarray(votes), lf, symbol, table, num_nodes, silence)
 
-    check_grads(total, (log_vote, log_abstain), order=1, modes=["fwd", "rev"])
+    def total(table, silence):
+        return jnp.sum(weights * jnp.tanh(sums(table, silence)))
+
+    row = {pair: np.asarray(table[i]) for i, pair in enumerate(pairs)}
+    row |= {(j, -1): np.asarray(silence[j]) for j in range(3)}
+    expected = np.zeros((num_items, 2))
+    for i, item in enumerate(votes.tolist()):
+        for pair in enumerate(item):
+            expected[i] += row.get(pair, 0)  # -2, never asked, and a node without a row: nothing
+    np.testing.assert_allclose(sums(table, silence), expected, atol=1e-12)
+    check_grads(total, (table, silence), order=1, modes=["fwd", "rev"])
