@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from metal_jax.label_model import Diagnosis, FitResult
-from metal_jax.labeling import compatible, overlap_statistics
+from metal_jax.labeling import lf_pairs, overlap_statistics
 from metal_jax.report._figures import Bars, Dots, DotSeries, HeatMap, Lines, Series, TreeDrawing
 from metal_jax.report._names import is_plain, node_mass, node_names
 from metal_jax.task_tree import TaskTree
@@ -24,16 +24,9 @@ def overlap_figures(
     votes: np.ndarray, tree: TaskTree, lf_names: Sequence[str]
 ) -> tuple[HeatMap, HeatMap]:
     """How often each two LFs vote on the same item, and how often they contradict there."""
-    statistics = overlap_statistics(votes)
-    columns = statistics.columns
-    m = columns.num_lfs
-    of_lf = np.zeros((m, columns.num_columns))
-    of_lf[columns.lf, np.arange(columns.num_columns)] = 1
-    symbols = columns.symbol
-    same_root = tree.node_root[symbols][:, None] == tree.node_root[symbols]
-    clash = ~compatible(tree)[np.ix_(symbols, symbols)]
-    together = of_lf @ (statistics.counts * same_root) @ of_lf.T
-    against = of_lf @ (statistics.counts * clash) @ of_lf.T
+    pairs = lf_pairs(overlap_statistics(votes), tree)
+    m = votes.shape[1]
+    together, against = pairs.overlaps.astype(float), pairs.conflicts.astype(float)
     for matrix in (together, against):
         np.fill_diagonal(matrix, 0)
     shown = _grouped(votes, m)
