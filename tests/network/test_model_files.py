@@ -13,6 +13,8 @@ from metal_jax.network import (
     NetworkConfig,
     TaskConfig,
     build,
+    evaluate,
+    evaluate_model,
     fit_inputs,
     load_model,
     predict,
@@ -178,3 +180,19 @@ def test_bad_items_are_named(kind, items, message):
 def test_unknown_kind():
     with pytest.raises(ValueError, match="kind: got 'cnn', expected one of"):
         fit_inputs("cnn", TEXTS)
+
+
+def test_predictions_are_judged_as_the_network_is(vectors):
+    gold = [TREE.node("b", "u"), TREE.node("a", "y"), -1, TREE.node("a", "x"), TREE.node("b", "v")]
+    predictions = predict(vectors, VECTORS, batch_size=2)
+    found = evaluate_model(vectors, predictions, gold)
+    inputs = vectors.inputs.encode(VECTORS)
+    network, temperatures = vectors.network, np.array(vectors.temperatures)
+    expected = evaluate(network, vectors.params, inputs, gold, temperatures=temperatures)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), found, expected)
+
+
+def test_no_items_are_judged_by_nothing(vectors):
+    found = evaluate_model(vectors, predict(vectors, VECTORS[:0]), np.zeros(0, int))
+    assert found.path.num_items == 0
+    assert np.isnan(found.path.accuracy)

@@ -35,7 +35,7 @@ def gold_by_root(gold: ArrayLike, tree: TaskTree, num_items: int, name: str = "g
     check_integer(name, nodes)
     if nodes.ndim not in (1, 2) or len(nodes) != num_items:
         raise ValueError(f"{name}: got shape {nodes.shape}, expected [{num_items}]")
-    nodes = nodes.reshape(num_items, -1)
+    nodes = nodes if nodes.ndim == 2 else nodes[:, None]
     bad = (nodes < -1) | (nodes >= tree.num_nodes)
     if bad.any():
         item, column = np.argwhere(bad)[0]
