@@ -54,7 +54,9 @@ class Predictor(NamedTuple):
         std: o numbers.
         anchor: o numbers, the mean last value seen, for runs that have none.
         member_weights: t tuples of m numbers that sum to one, how much each member counts.
-        scores: t sorted tuples: |error| / predicted scale of the training runs left out.
+        member_scales: t tuples of m positive numbers, by which the scale that a member predicts is
+            multiplied: what it has learnt by heart it takes for better known than it is.
+        scores: t sorted tuples: |error| / that scale, of the training runs left out.
         score_weights: t tuples: of each of them, the weight of the member that left the run out.
     """
 
@@ -68,6 +70,7 @@ class Predictor(NamedTuple):
     std: tuple[float, ...]
     anchor: tuple[float, ...]
     member_weights: tuple[tuple[float, ...], ...]
+    member_scales: tuple[tuple[float, ...], ...]
     scores: tuple[tuple[float, ...], ...]
     score_weights: tuple[tuple[float, ...], ...]
 
@@ -206,7 +209,8 @@ def predict(predictor: Predictor, runs: Sequence[Run], coverage: float = 0.9) ->
     network = network_of(predictor.config.network, inputs.vocabulary.size, predictor.targets)
     location, scale = apply_members(predictor.params, network, encode(runs, inputs))
     weights = np.array(predictor.member_weights).T[:, None]
-    location, scale = location[..., :num], scale[..., :num]
+    location = location[..., :num]
+    scale = scale[..., :num] * np.array(predictor.member_scales).T[:, None]
     spread = np.sum(weights * (location - np.sum(weights * location, 0)) ** 2, 0)
     location, scale = (np.sum(weights * x, 0) for x in (location, scale))
     anchors = _anchors(runs, names, inputs.epochs_seen, predictor.held_out)
@@ -293,7 +297,7 @@ def _judge_members(
     part: np.ndarray,
     config: PredictorConfig,
 ) -> tuple[tuple[tuple[float, ...], ...], ...]:
-    """Weights of the members, scores and their weights, from the runs that each left out.
+    """Weights and scales of the members, scores and their weights, from what each left out.
 
     A score is |error| / scale, both of the member that did not see the run. How far the members
     disagree is no part of the scale: the others have seen the run and agree on its value, so that
@@ -303,27 +307,34 @@ def _judge_members(
     runs = np.arange(len(part))
     own, width = (x[part, runs, : values.shape[1]] for x in (location, scale))
     error = np.abs(own - values)
-    member_weights, scores, score_weights = [], [], []
+    judged = []
     for column, widths in zip(error.T, width.T, strict=True):
         known = np.isfinite(column)
-        weights = _member_weights(column[known], part[known], config.member_rate)
+        left_by = part[known]
+        weights = _member_weights(column[known], left_by, config.member_rate)
         found = column[known] / widths[known]
+        factor = np.maximum(_mean_by_rate(found, left_by, config.member_rate), _LEAST_ERROR)
+        found = found / factor[left_by]
         order = np.argsort(found)
-        member_weights.append(tuple(weights.tolist()))
-        scores.append(tuple(found[order].tolist()))
-        score_weights.append(tuple(weights[part[known]][order].tolist()))
-    return tuple(member_weights), tuple(scores), tuple(score_weights)
+        each = (weights, factor, found[order], weights[left_by][order])
+        judged.append(tuple(tuple(x.tolist()) for x in each))
+    return tuple(zip(*judged, strict=True))
 
 
 def _member_weights(error: np.ndarray, part: np.ndarray, member_rate: np.ndarray) -> np.ndarray:
     """float[m] in proportion to a power of 1 / mean error of all members of the same rate."""
-    rate = member_rate[part]
-    judged = np.bincount(rate, minlength=member_rate.max() + 1)
-    total = np.bincount(rate, error, minlength=len(judged))
-    # A rate that nothing is known of counts as one of middling error.
-    mean = np.where(judged > 0, total / np.maximum(judged, 1), error.mean())
-    weights = (np.maximum(mean, _LEAST_ERROR) ** -_SHARPNESS)[member_rate]
+    mean = _mean_by_rate(error, part, member_rate)
+    weights = np.maximum(mean, _LEAST_ERROR) ** -_SHARPNESS
     return weights / weights.sum()
+
+
+def _mean_by_rate(values: np.ndarray, part: np.ndarray, member_rate: np.ndarray) -> np.ndarray:
+    """float[m], for each member the mean over the runs left out by all members of the same rate."""
+    rate = member_rate[part]
+    count = np.bincount(rate, minlength=member_rate.max() + 1)
+    total = np.bincount(rate, values, minlength=len(count))
+    # A rate that nothing is known of counts as a middling one.
+    return np.where(count > 0, total / np.maximum(count, 1), values.mean())[member_rate]
 
 
 def _quantile(scores: Sequence[float], weights: Sequence[float], coverage: float) -> float:

@@ -20,7 +20,7 @@ from metal_jax.exhaust._predictor_network import NetworkConfig, network_of
 from metal_jax.exhaust._predictor_training import PredictorConfig
 from metal_jax.exhaust._records import Run
 
-_SCHEMA = 2
+_SCHEMA = 3
 _FILE = "predictor.json"
 _FOLDER = "params"
 

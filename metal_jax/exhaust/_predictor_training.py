@@ -50,7 +50,7 @@ class PredictorConfig:
     batch_size: int = 64
     learning_rate: float = 5e-3
     weight_decay: float = 0.3
-    dropout: tuple[float, ...] = (0.05, 0.3)
+    dropout: tuple[float, ...] = (0.0, 0.3)
     auxiliary_weight: float = 0.3
     ranking_weight: float = 0.0
     unknown_rate: float = 0.02

@@ -25,7 +25,13 @@ from metal_jax.label_model._glad import GladConfig, GladParams, fit_glad
 from metal_jax.label_model._glad_em import glad_e_step, glad_m_step
 from metal_jax.label_model._gold import gold_mask
 from metal_jax.label_model._graph import JunctionTree, junction_tree
-from metal_jax.label_model._incidence import DenseIncidence, Incidence, SparseIncidence, incidence
+from metal_jax.label_model._incidence import (
+    CodedIncidence,
+    DenseIncidence,
+    Incidence,
+    SparseIncidence,
+    incidence,
+)
 from metal_jax.label_model._inverse_form import inverse_form_rates
 from metal_jax.label_model._kinds import annotator_probability
 from metal_jax.label_model._leave_one_out import LeaveOneOut, leave_one_out
@@ -84,6 +90,7 @@ __all__ = [
     "CliqueTables",
     "ConditionalTables",
     "DawidSkeneConfig",
+    "CodedIncidence",
     "DenseIncidence",
     "Dependencies",
     "DependencyConfig",

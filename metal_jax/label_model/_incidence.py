@@ -1,8 +1,10 @@
 """The indicator matrix `A` of votes as a linear operator: `A x` (E-step) and `A^T q` (M-step).
 
-Two forms of the same operator. *Dense* stores A and multiplies (best for accelerators and for most
-label matrices); *sparse* stores one entry for each vote, so that memory is O(votes) however many
-(LF, symbol) columns there are (1,200 LFs x 56 classes). Legend: `n` items, `d` columns, `v` votes.
+Three forms of the same operator. *Dense* stores A and multiplies (best for accelerators); *coded*
+keeps the votes themselves and compares them with one node after the other, block by block (best on
+a CPU where the nodes are few: a hundredth of the memory to read); *sparse* stores one entry for
+each vote, so that memory is O(votes) however many (LF, symbol) columns there are (1,200 LFs x 56
+classes). Legend: `n` items, `m` LFs, `d` columns, `v` votes.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from metal_jax._core.sharding import DATA_AXIS, spread_items
+from metal_jax.label_model._vote_sums import sums_by_vote, vote_sums
 
 _DENSE_LIMIT = 2**27  # entries of A; float32, so half a gigabyte
 
@@ -44,6 +47,41 @@ class DenseIncidence(NamedTuple):
         """`A^T q`: for each column the sum of the rows of `values` [n, s] over its items."""
         matrix = self.matrix.astype(values.dtype)
         return jnp.matmul(matrix.T, values, precision=jax.lax.Precision.HIGHEST)
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["votes", "lf", "symbol"],
+    meta_fields=["num_nodes"],
+)
+@dataclasses.dataclass(frozen=True)
+class CodedIncidence:
+    """The votes.
+
+    Attributes:
+        votes: int[n, m] node ids, negative = no vote.
+        lf: int32[d], the LF of each column.
+        symbol: int32[d], its node; `num_nodes` for a column that nobody votes for.
+        num_nodes: how many nodes a vote is compared with (static).
+    """
+
+    votes: jax.Array
+    lf: jax.Array
+    symbol: jax.Array
+    num_nodes: int
+
+    @property
+    def num_items(self) -> int:
+        """Number of items, `n`."""
+        return self.votes.shape[0]
+
+    def apply(self, table: jax.Array) -> jax.Array:
+        """As `DenseIncidence.apply`."""
+        return vote_sums(self.votes, self.lf, self.symbol, table, self.num_nodes)
+
+    def transpose_apply(self, values: jax.Array) -> jax.Array:
+        """As `DenseIncidence.transpose_apply`."""
+        return sums_by_vote(self.votes, self.lf, self.symbol, values, self.num_nodes)
 
 
 @functools.partial(
@@ -78,7 +116,7 @@ class SparseIncidence:
         return jax.ops.segment_sum(values[self.item], self.column, self.num_columns)
 
 
-Incidence = DenseIncidence | SparseIncidence
+Incidence = DenseIncidence | CodedIncidence | SparseIncidence
 
 
 def fits_dense(num_items: int, num_columns: int) -> bool:
@@ -128,7 +166,7 @@ def spread_incidence(votes: Any, num_items: int, mesh: Mesh) -> Any:
         return jax.device_put(votes, NamedSharding(mesh, PartitionSpec()))
     if isinstance(votes, DenseIncidence):
         return spread_items(votes, num_items, mesh)
-    votes = dataclasses.replace(votes, votes=votes.votes + 1)  # zeros for padding are no vote then
-    spread = spread_items(votes.votes, num_items, mesh) - 1
-    relation = jax.device_put(votes.relation, NamedSharding(mesh, PartitionSpec()))
-    return dataclasses.replace(votes, votes=spread, relation=relation)
+    # Zeros for padding are no vote then.
+    spread = spread_items(votes.votes + 1, num_items, mesh) - 1
+    everywhere = jax.device_put(votes, NamedSharding(mesh, PartitionSpec()))
+    return dataclasses.replace(everywhere, votes=spread)

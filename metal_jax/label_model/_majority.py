@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from metal_jax.label_model._vote_sums import vote_tallies
 from metal_jax.task_tree import TaskTree, path_sum, subtree_sum
 
 _FEW_NODES = 32  # so many comparisons with all votes are faster than picking cells one by one
@@ -43,8 +44,7 @@ def _majority_vote(votes: jax.Array, tree: TaskTree) -> jax.Array:
     if votes.ndim == 3:
         return _share_out(subtree_sum(tree, jnp.sum(votes, axis=1)), tree)
     if nobody <= _FEW_NODES:
-        cast = [jnp.sum(votes == node, axis=1, dtype=jnp.float32) for node in range(nobody)]
-        return _share_out(subtree_sum(tree, jnp.stack(cast, axis=1)), tree)
+        return _share_out(subtree_sum(tree, vote_tallies(votes, nobody)), tree)
     # The nodes on the path to each node, padded with a dummy; the last row is "no vote".
     paths = np.full((tree.num_nodes + 1, tree.depth), nobody, np.int32)
     for node in range(tree.num_nodes):

@@ -16,11 +16,13 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from metal_jax.label_model._incidence import (
+    CodedIncidence,
     DenseIncidence,
     Incidence,
     fits_dense,
     incidence,
 )
+from metal_jax.label_model._vote_sums import FEW_NODES
 from metal_jax.labeling import Columns, used_columns, validate
 from metal_jax.task_tree import TaskTree
 
@@ -115,6 +117,15 @@ def vote_incidence(votes: np.ndarray, columns: Columns, width: int | None = None
     if votes.ndim == 3:
         matrix = votes[:, columns.lf, columns.symbol]
         return DenseIncidence(to_device(pad_to(matrix, width, axis=1), matrix.dtype))
+    num_nodes = int(columns.symbol.max(initial=-1)) + 1
+    if num_nodes <= FEW_NODES and jax.default_backend() == "cpu":
+        empty = (0, width - columns.num_columns)
+        return CodedIncidence(
+            to_device(votes, votes.dtype),
+            to_device(np.pad(columns.lf, empty), np.int32),
+            to_device(np.pad(columns.symbol, empty, constant_values=num_nodes), np.int32),
+            num_nodes,
+        )
     if fits_dense(len(votes), width):
         matrix = np.zeros((len(votes), width), np.float32)
         _fill_indicators(matrix[:, : columns.num_columns], votes, columns)

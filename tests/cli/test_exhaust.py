@@ -264,9 +264,8 @@ def test_search(folder, capsys):
 def test_one_target(folder, capsys):
     predictor = load_predictor(folder / "predictor")
     one = folder / "one"
-    of_one = {
-        name: getattr(predictor, name)[:1] for name in ("member_weights", "scores", "score_weights")
-    }
+    judged = ("member_weights", "member_scales", "scores", "score_weights")
+    of_one = {name: getattr(predictor, name)[:1] for name in judged}
     save_predictor(one, predictor._replace(num_targets=1, **of_one))
     write_runs(folder / "broken.jsonl", [synthetic_run(i, metrics=False) for i in range(5)])
     with (folder / "broken.jsonl").open("a") as file:
