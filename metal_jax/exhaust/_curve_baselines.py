@@ -246,7 +246,7 @@ def _inputs(
     for runs in (train, test):
         parts = [features(runs, columns)]
         for role in asked.roles:
-            curves = _carried_forward(_curves(runs, role, asked.metric, epochs_seen))
+            curves = carried_forward(_curves(runs, role, asked.metric, epochs_seen))
             parts += [curves, np.diff(curves, 1), np.diff(curves, 2)]
         found.append(np.concatenate(parts, 1))
     inputs, others = found
@@ -271,10 +271,10 @@ def _curves(runs: Sequence[Run], role: str, metric: str, epochs_seen: int) -> np
 
 def _last(curves: np.ndarray, epoch: int) -> np.ndarray:
     """The last value that is there, no later than `epoch`."""
-    return _carried_forward(curves[:, :epoch])[:, -1]
+    return carried_forward(curves[:, :epoch])[:, -1]
 
 
-def _carried_forward(curves: np.ndarray) -> np.ndarray:
+def carried_forward(curves: np.ndarray) -> np.ndarray:
     """Missing values become the last one before them."""
     places = np.where(np.isfinite(curves), np.arange(curves.shape[1]), 0)
     return np.take_along_axis(curves, np.maximum.accumulate(places, 1), 1)

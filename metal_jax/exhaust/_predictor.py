@@ -4,7 +4,9 @@ After Zhang et al. 2018 (developer exhaust); what their abstract does not fix is
 choice. One network predicts every target asked for, and beside them points of every recorded curve
 as auxiliary targets. The members of the ensemble are trained at once by `vmap`, each without a
 part of the runs of its own: the errors on the parts left out calibrate the intervals (Barber et
-al. 2021, Predictive inference with the jackknife+, section 3, CV+, on the ensemble's mean).
+al. 2021, Predictive inference with the jackknife+, section 3, CV+, on the ensemble's mean). Where
+first epochs are seen each member is averaged with a regression on them (`_curve_expert`), in the
+share that predicts the parts left out best.
 
 Legend: r training runs, n runs, m members, t targets, o outputs (targets, then auxiliary ones).
 """
@@ -22,8 +24,10 @@ from jax.sharding import Mesh
 
 from metal_jax._core.sharding import REPLICA_AXIS, axis_size, off_mesh, training_mesh
 from metal_jax.exhaust._curve_baselines import predict_from_curve
-from metal_jax.exhaust._predictor_inputs import InputMap, Inputs, build_inputs, encode
-from metal_jax.exhaust._predictor_network import LstmNetwork, network_of
+from metal_jax.exhaust._curve_expert import CurveExpert, fit_curve_expert, predict_curve_expert
+from metal_jax.exhaust._predictor_inputs import InputMap, build_inputs, encode
+from metal_jax.exhaust._predictor_judging import Judged, join_members, judge_members
+from metal_jax.exhaust._predictor_network import network_of
 from metal_jax.exhaust._predictor_training import (
     PredictorConfig,
     apply_members,
@@ -35,9 +39,6 @@ from metal_jax.exhaust._records import Run
 from metal_jax.exhaust._targets import is_log_modelled, targets
 
 _NUM_POINTS = 5
-_SHARPNESS = 8
-_LEAST_ERROR = 1e-6
-_LEAST_LEFT = 0.25
 
 
 class Predictor(NamedTuple):
@@ -53,11 +54,8 @@ class Predictor(NamedTuple):
         mean: o numbers; targets are standardised, after the logarithm where `is_log_modelled`.
         std: o numbers.
         anchor: o numbers, the mean last value seen, for runs that have none.
-        member_weights: t tuples of m numbers that sum to one, how much each member counts.
-        member_scales: t tuples of m positive numbers, by which the scale that a member predicts is
-            multiplied: what it has learnt by heart it takes for better known than it is.
-        scores: t sorted tuples: |error| / that scale, of the training runs left out.
-        score_weights: t tuples: of each of them, the weight of the member that left the run out.
+        judged: what the runs left out say of the members.
+        curves: the regression on first epochs; None where none are seen.
     """
 
     params: Any
@@ -69,10 +67,8 @@ class Predictor(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     anchor: tuple[float, ...]
-    member_weights: tuple[tuple[float, ...], ...]
-    member_scales: tuple[tuple[float, ...], ...]
-    scores: tuple[tuple[float, ...], ...]
-    score_weights: tuple[tuple[float, ...], ...]
+    judged: Judged
+    curves: CurveExpert | None
 
 
 class Prediction(NamedTuple):
@@ -169,7 +165,18 @@ def fit_predictor(
         mesh=mesh,
     )
     params = off_mesh(params, mesh)
-    judged = _judge_members(params, network, arrays, standardised[:, : len(names)], part, config)
+    own = slice(len(names))
+    curves, expected = None, None
+    if inputs.curves:
+        last = np.where(np.isnan(anchors), default, anchors)[:, own]
+        draw = np.random.default_rng(np.asarray(jax.random.key_data(split_key)))
+        curves, expected = fit_curve_expert(
+            runs, names, values[:, own], last, inputs, held_out, draw
+        )
+        expected = (expected - last - mean[own]) / std[own]
+    judged = judge_members(
+        *apply_members(params, network, arrays), standardised[:, own], expected, part, config
+    )
     return Predictor(
         params,
         config,
@@ -180,7 +187,8 @@ def fit_predictor(
         tuple(mean.tolist()),
         tuple(std.tolist()),
         tuple(default.tolist()),
-        *judged,
+        judged,
+        curves,
     )
 
 
@@ -208,22 +216,17 @@ def predict(predictor: Predictor, runs: Sequence[Run], coverage: float = 0.9) ->
     inputs = predictor.inputs
     network = network_of(predictor.config.network, inputs.vocabulary.size, predictor.targets)
     location, scale = apply_members(predictor.params, network, encode(runs, inputs))
-    weights = np.array(predictor.member_weights).T[:, None]
-    location = location[..., :num]
-    scale = scale[..., :num] * np.array(predictor.member_scales).T[:, None]
-    spread = np.sum(weights * (location - np.sum(weights * location, 0)) ** 2, 0)
-    location, scale = (np.sum(weights * x, 0) for x in (location, scale))
     anchors = _anchors(runs, names, inputs.epochs_seen, predictor.held_out)
     anchors = np.where(np.isnan(anchors), predictor.anchor[:num], anchors)
-    std = np.asarray(predictor.std[:num])
-    middle = anchors + np.asarray(predictor.mean[:num]) + std * location
-    scored = list(zip(predictor.scores, predictor.score_weights, strict=True))
-    quantiles = np.array([_quantile(*each, coverage) for each in scored])
-    squares = np.array([np.average(np.square(scores), weights=w) for scores, w in scored])
-    # The scores are errors of single members, whose mean is better: its squared error is theirs
-    # less their spread (Krogh and Vedelsby 1995, equation 6), here by the error they expect.
-    left = 1 - spread / np.maximum(squares * scale**2, _LEAST_ERROR)
-    width = std * scale * np.sqrt(np.maximum(left, _LEAST_LEFT))
+    mean, std = np.asarray(predictor.mean[:num]), np.asarray(predictor.std[:num])
+    expected = None
+    if predictor.curves is not None:
+        found = predict_curve_expert(predictor.curves, runs, anchors, inputs)
+        expected = (found - anchors - mean) / std
+    location, quantiles, error, width = join_members(
+        predictor.judged, location[..., :num], scale[..., :num], expected, coverage
+    )
+    middle, width = anchors + mean + std * location, std * width
     log = np.array([is_log_modelled(name) for name in names])
 
     def natural(x: np.ndarray) -> np.ndarray:
@@ -231,7 +234,7 @@ def predict(predictor: Predictor, runs: Sequence[Run], coverage: float = 0.9) ->
 
     return Prediction(
         natural(middle),
-        np.sqrt(squares) * width,
+        error * width,
         natural(middle - quantiles * width),
         natural(middle + quantiles * width),
     )
@@ -287,63 +290,3 @@ def _anchors(
                 held_out=held_out,
             )
     return found
-
-
-def _judge_members(
-    params: Any,
-    network: LstmNetwork,
-    arrays: Inputs,
-    values: np.ndarray,
-    part: np.ndarray,
-    config: PredictorConfig,
-) -> tuple[tuple[tuple[float, ...], ...], ...]:
-    """Weights and scales of the members, scores and their weights, from what each left out.
-
-    A score is |error| / scale, both of the member that did not see the run. How far the members
-    disagree is no part of the scale: the others have seen the run and agree on its value, so that
-    their distance to the one that has not would be the very error judged.
-    """
-    location, scale = apply_members(params, network, arrays)
-    runs = np.arange(len(part))
-    own, width = (x[part, runs, : values.shape[1]] for x in (location, scale))
-    error = np.abs(own - values)
-    judged = []
-    for column, widths in zip(error.T, width.T, strict=True):
-        known = np.isfinite(column)
-        left_by = part[known]
-        weights = _member_weights(column[known], left_by, config.member_rate)
-        found = column[known] / widths[known]
-        factor = np.maximum(_mean_by_rate(found, left_by, config.member_rate), _LEAST_ERROR)
-        found = found / factor[left_by]
-        order = np.argsort(found)
-        each = (weights, factor, found[order], weights[left_by][order])
-        judged.append(tuple(tuple(x.tolist()) for x in each))
-    return tuple(zip(*judged, strict=True))
-
-
-def _member_weights(error: np.ndarray, part: np.ndarray, member_rate: np.ndarray) -> np.ndarray:
-    """float[m] in proportion to a power of 1 / mean error of all members of the same rate."""
-    mean = _mean_by_rate(error, part, member_rate)
-    weights = np.maximum(mean, _LEAST_ERROR) ** -_SHARPNESS
-    return weights / weights.sum()
-
-
-def _mean_by_rate(values: np.ndarray, part: np.ndarray, member_rate: np.ndarray) -> np.ndarray:
-    """float[m], for each member the mean over the runs left out by all members of the same rate."""
-    rate = member_rate[part]
-    count = np.bincount(rate, minlength=member_rate.max() + 1)
-    total = np.bincount(rate, values, minlength=len(count))
-    # A rate that nothing is known of counts as a middling one.
-    return np.where(count > 0, total / np.maximum(count, 1), values.mean())[member_rate]
-
-
-def _quantile(scores: Sequence[float], weights: Sequence[float], coverage: float) -> float:
-    """The finite-sample quantile of split conformal prediction; the largest score at most.
-
-    Weighted as in Barber et al. 2023 (Conformal prediction beyond exchangeability, section 3), the
-    judged run counting like an average one.
-    """
-    reached = np.cumsum(weights)
-    reached /= reached[-1] * (1 + 1 / len(scores))
-    place = int(np.searchsorted(reached, coverage - 1e-12))
-    return scores[min(place, len(scores) - 1)]

@@ -14,8 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from metal_jax import checkpoint
+from metal_jax.exhaust._curve_expert import CurveExpert
 from metal_jax.exhaust._predictor import Predictor
 from metal_jax.exhaust._predictor_inputs import InputMap, encode
+from metal_jax.exhaust._predictor_judging import Judged
 from metal_jax.exhaust._predictor_network import NetworkConfig, network_of
 from metal_jax.exhaust._predictor_training import PredictorConfig
 from metal_jax.exhaust._records import Run
@@ -48,6 +50,7 @@ def save_predictor(path: str | os.PathLike[str], predictor: Predictor) -> None:
         "params": _FOLDER,
         "config": dataclasses.asdict(predictor.config),
         "inputs": predictor.inputs.to_json(),
+        "curves": None if predictor.curves is None else predictor.curves.to_json(),
     }
     (fresh / _FILE).write_text(json.dumps(record, allow_nan=False))
     if folder.exists():
@@ -83,11 +86,14 @@ def load_predictor(path: str | os.PathLike[str]) -> Predictor:
         settings["network"] = NetworkConfig(**settings["network"])
         config = PredictorConfig(**settings)
         inputs = InputMap.from_json(record["inputs"])
+        judged = Judged(*fields["judged"])
+        curves = record["curves"] and CurveExpert.from_json(record["curves"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{file}: {error!r}") from None
     like = jax.eval_shape(lambda: _empty_params(config, inputs, fields["targets"]))
     params = checkpoint.load(Path(path, _FOLDER), like)
-    return Predictor(**(fields | {"params": params, "config": config, "inputs": inputs}))
+    fields |= {"params": params, "config": config, "inputs": inputs}
+    return Predictor(**(fields | {"judged": judged, "curves": curves}))
 
 
 def _empty_params(config: PredictorConfig, inputs: InputMap, names: Sequence[str]) -> Any:

@@ -162,7 +162,7 @@ def build_inputs(runs: Sequence[Run], epochs_seen: int = 0) -> InputMap:
     if epochs_seen:
         found = [first_epochs(run, epochs_seen) for run in runs]
         for name in sorted({name for run in found for name in _curve_names(run)}):
-            curves[name] = np.stack([_curve(run, name, epochs_seen) for run in found])
+            curves[name] = curve_table(found, name, epochs_seen)
     curves = {name: table for name, table in curves.items() if np.isfinite(table).any()}
     return InputMap(
         vocabulary,
@@ -199,12 +199,10 @@ def encode(runs: Sequence[Run], inputs: InputMap) -> Inputs:
         settings[:, j] = _standard(column, inputs.settings_mean[j], inputs.settings_std[j])
     num_curves = len(inputs.curves)
     curves = np.zeros((len(runs), inputs.epochs_seen, 2 * num_curves), np.float32)
-    for i, run in enumerate(runs):
-        run = first_epochs(run, inputs.epochs_seen)
-        for j, name in enumerate(inputs.curves):
-            found = _curve(run, name, inputs.epochs_seen)
-            curves[i, :, j] = _standard(found, inputs.curves_mean[j], inputs.curves_std[j])
-            curves[i, :, num_curves + j] = np.isfinite(found)
+    for j, name in enumerate(inputs.curves):
+        found = curve_table(runs, name, inputs.epochs_seen)
+        curves[..., j] = _standard(found, inputs.curves_mean[j], inputs.curves_std[j])
+        curves[..., num_curves + j] = np.isfinite(found)
     return Inputs(ids[:, 0], values[:, 0], path_ids, path_values, settings, curves)
 
 
@@ -242,6 +240,11 @@ def _settings_table(runs: Sequence[Run]) -> dict[str, np.ndarray]:
 def _curve_names(run: Run) -> list[str]:
     names = [f"{role}/{name}" for role, named in run.metrics.items() for name in named]
     return [*names, "seconds"] if run.seconds else names
+
+
+def curve_table(runs: Sequence[Run], name: str, epochs_seen: int) -> np.ndarray:
+    """float64[n, e], NaN where missing or infinite; seconds in log. Nothing later is read."""
+    return np.stack([_curve(run, name, epochs_seen) for run in runs])
 
 
 def _curve(run: Run, name: str, epochs_seen: int) -> np.ndarray:

@@ -264,9 +264,8 @@ def test_search(folder, capsys):
 def test_one_target(folder, capsys):
     predictor = load_predictor(folder / "predictor")
     one = folder / "one"
-    judged = ("member_weights", "member_scales", "scores", "score_weights")
-    of_one = {name: getattr(predictor, name)[:1] for name in judged}
-    save_predictor(one, predictor._replace(num_targets=1, **of_one))
+    judged = type(predictor.judged)(*(x[:1] for x in predictor.judged))
+    save_predictor(one, predictor._replace(num_targets=1, judged=judged))
     write_runs(folder / "broken.jsonl", [synthetic_run(i, metrics=False) for i in range(5)])
     with (folder / "broken.jsonl").open("a") as file:
         file.write("{\n")

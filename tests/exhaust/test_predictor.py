@@ -25,8 +25,9 @@ from metal_jax.exhaust import (
     save_predictor,
     targets,
 )
-from metal_jax.exhaust._predictor import _auxiliary_targets, _member_weights, _quantile
+from metal_jax.exhaust._predictor import _auxiliary_targets
 from metal_jax.exhaust._predictor_inputs import build_inputs, encode, serialise
+from metal_jax.exhaust._predictor_judging import conformal_quantile, member_weights
 from metal_jax.exhaust._predictor_network import apply_network, network_of
 from metal_jax.exhaust._predictor_training import (
     _apply_all,
@@ -526,23 +527,23 @@ def test_members_of_the_better_rate_count_more():
     part = np.array([0, 1, 2, 3] * 5)
     error = np.where(part % 2 == 0, 1.0, 2.0)
     member_rate = np.array([0, 1, 0, 1])
-    weights = _member_weights(error, part, member_rate)
+    weights = member_weights(error, part, member_rate)
     np.testing.assert_allclose(weights.sum(), 1)
     np.testing.assert_allclose(weights[0] / weights[1], 2.0**8)
     assert weights[0] == weights[2]
     # Nothing known of the second rate: all count the same.
-    np.testing.assert_allclose(_member_weights(np.ones(5), np.zeros(5, int), member_rate), 0.25)
-    assert _member_weights(np.zeros(20), part, member_rate).tolist() == [0.25] * 4
+    np.testing.assert_allclose(member_weights(np.ones(5), np.zeros(5, int), member_rate), 0.25)
+    assert member_weights(np.zeros(20), part, member_rate).tolist() == [0.25] * 4
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.9, 0.99])
 def test_equal_weights_give_the_quantile_of_split_conformal_prediction(coverage):
     scores = np.sort(np.random.default_rng(0).exponential(size=37))
     place = min(int(np.ceil(coverage * 38)), 37) - 1
-    assert _quantile(scores, np.full(37, 0.3), coverage) == scores[place]
+    assert conformal_quantile(scores, np.full(37, 0.3), coverage) == scores[place]
     # What has no weight does not count.
     doubled, weights = np.repeat(scores, 2), np.tile([1.0, 0.0], 37)
-    found = _quantile(doubled, weights, coverage)
+    found = conformal_quantile(doubled, weights, coverage)
     assert scores[max(place - 1, 0)] <= found <= scores[place]
 
 
