@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from metal_jax._core.json_text import parse_json
 from metal_jax.exhaust._architecture import (
     Architecture,
     Edge,
@@ -13,7 +14,6 @@ from metal_jax.exhaust._architecture import (
     Layer,
     topological_order,
 )
-from metal_jax.exhaust._files import parse_json
 from metal_jax.exhaust._keras_model import read_keras_model
 from metal_jax.exhaust._torch_text import MAX_LAYERS, read_torch_text
 

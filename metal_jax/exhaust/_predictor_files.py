@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from metal_jax import checkpoint
+from metal_jax._core.json_text import parse_json
 from metal_jax.exhaust._predictor import Predictor
 from metal_jax.exhaust._predictor_inputs import InputMap, encode
 from metal_jax.exhaust._predictor_network import NetworkConfig, network_of
@@ -72,7 +73,7 @@ def load_predictor(path: str | os.PathLike[str]) -> Predictor:
     if not file.is_file():
         raise ValueError(f"{file}: no predictor there")
     try:
-        record = json.loads(file.read_text())
+        record = parse_json(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
     if not isinstance(record, dict) or record.get("schema") != _SCHEMA:
