@@ -8,6 +8,7 @@ an array must be as large as its file says, before any memory is taken for it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import math
 import os
@@ -133,7 +134,7 @@ def readable_errors() -> Iterator[None]:
     except ArchiveError:
         raise
     except OSError as error:
-        if error.errno is not None:  # of the disk, not of the content
+        if error.errno not in (None, errno.EINVAL):  # of the disk, not a place that is not there
             raise
         raise ArchiveError(f"damaged, or no NumPy file: {error}") from error
     except MemoryError as error:

@@ -1,9 +1,10 @@
-"""JSON from anybody, with a bound on its nesting."""
+"""JSON from anybody: a bound on its nesting, and checksums."""
 
 from __future__ import annotations
 
 import json
 import re
+import zlib
 from typing import Any
 
 MAX_DEPTH = 100
@@ -34,3 +35,19 @@ def parse_json(text: str) -> Any:
             if depth > MAX_DEPTH:
                 raise ValueError(f"nested more than {MAX_DEPTH} deep at character {match.start()}")
     return json.loads(text)
+
+
+def json_checksum(value: Any) -> str:
+    """A checksum of a JSON value, the same however it was written down.
+
+    Args:
+        value: plain JSON.
+
+    Returns:
+        The checksum.
+
+    Example:
+        >>> json_checksum({"a": 1, "b": (2.5,)}) == json_checksum({"b": [2.5], "a": 1})
+        True
+    """
+    return f"crc32 {zlib.crc32(json.dumps(value, sort_keys=True).encode()):08x}"

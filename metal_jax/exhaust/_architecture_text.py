@@ -17,7 +17,7 @@ from metal_jax.exhaust._architecture import (
 from metal_jax.exhaust._keras_model import read_keras_model
 from metal_jax.exhaust._torch_text import MAX_LAYERS, read_torch_text
 
-_METAQNN_TOKEN = re.compile(r"(?P<letters>[A-Za-z]+)\((?P<numbers>[^()]*)\)")
+_METAQNN_TOKEN = re.compile(r"(?<![A-Za-z])(?P<letters>[A-Za-z]+)\((?P<numbers>[^()]*)\)")
 #: letters -> type and the names of the numbers. D(i, n) is the i-th of n dropouts; MetaQNN (Baker
 #: et al. 2017, section 5.1) gives it the rate i / (2 n).
 _METAQNN = {

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from metal_jax._core.archives import ArchiveError, BoundedStream, most_bytes
+from metal_jax._core.files import is_partial
 from metal_jax._core.json_text import parse_json
 from metal_jax._core.records import RecordWriter
 from metal_jax.exhaust._records import RecordError, Run, from_json, to_json
@@ -67,6 +68,8 @@ def open_streams(
 ) -> Iterator[tuple[str, IO[bytes]]]:
     """The files of a path: one file, a folder's in order of name, or an archive's members.
 
+    What a killed process left of a file (`is_partial`) is passed over in folders.
+
     Gzip, tar and zip are read as streams; nothing is written to disk, and what comes out of one is
     bounded (`most_bytes`).
 
@@ -84,7 +87,7 @@ def open_streams(
         left = [0 if path.is_dir() else most_bytes(path.stat().st_size)]
         if path.is_dir():
             for member in sorted(path.iterdir()):
-                if member.is_file():
+                if member.is_file() and not is_partial(member):
                     yield from open_streams(member, problems)
         elif lower.endswith((".tar", ".tar.gz", ".tgz")):
             with tarfile.open(path) as archive:

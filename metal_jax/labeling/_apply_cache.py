@@ -73,7 +73,7 @@ class VoteCache:
 
     def save(self, number: int, block: Block, votes: np.ndarray) -> None:
         """Keep an LF's votes on a block."""
-        with replaced(self._folders[number] / _name(block)) as file:
+        with replaced(self._folders[number] / _name(block), durable=False) as file:
             np.savez(file, votes=votes)  # an archive, for its checksum
 
 

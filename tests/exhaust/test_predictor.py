@@ -11,6 +11,7 @@ import pytest
 from jax.sharding import AxisType
 from scipy.stats import kendalltau
 
+from metal_jax._core.json_text import json_checksum
 from metal_jax.exhaust import (
     Layer,
     NetworkConfig,
@@ -297,6 +298,7 @@ def test_a_loaded_predictor_predicts_the_same(predictor, predictor_of_curves, tm
 
     file = folder / "predictor.json"
     record = json.loads(file.read_text())
+    del record["checksum"]
 
     def broken(text, match):
         file.write_text(text)
@@ -304,16 +306,19 @@ def test_a_loaded_predictor_predicts_the_same(predictor, predictor_of_curves, tm
             load_predictor(folder)
 
     broken("{", "predictor.json: ")
-    broken("[]", "schema 2")
-    broken(json.dumps(record | {"schema": 1}), "schema 2")
-    broken(json.dumps({"schema": 2}), "predictor.json: KeyError")
-    broken(json.dumps(record | {"config": {"depth": 3}}), "predictor.json: ")
-    broken(json.dumps(record | {"targets": record["targets"][:1]}), "saved float32")
+
+    def sound(record):
+        return json.dumps(record | {"checksum": json_checksum(record)})
+
+    broken("[]", "schema 3")
+    broken(sound(record | {"schema": 1}), "schema 3")
+    broken(sound({"schema": 3}), "predictor.json: KeyError")
+    broken(sound(record | {"config": {"depth": 3}}), "predictor.json: ")
+    broken(json.dumps(record | {"targets": record["targets"][:1]}), "damaged")
+    broken(sound(record | {"targets": record["targets"][:1]}), "saved float32")
     vocabulary = record["inputs"]["vocabulary"] | {"sizes": ["width"]}
-    broken(
-        json.dumps(record | {"inputs": record["inputs"] | {"vocabulary": vocabulary}}), "expected"
-    )
-    file.write_text(json.dumps(record))
+    broken(sound(record | {"inputs": record["inputs"] | {"vocabulary": vocabulary}}), "expected")
+    file.write_text(sound(record))
     (folder / "params").rename(folder / "elsewhere")
     with pytest.raises(ValueError, match="no checkpoint there"):
         load_predictor(folder)
