@@ -12,9 +12,8 @@ import dataclasses
 import json
 import math
 import os
-import shutil
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +21,8 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from metal_jax._core.files import abandon_folder, finish_folder, start_folder, whole_folder
+from metal_jax._core.json_text import json_checksum
 from metal_jax._core.processes import gather_bytes
 
 Tree = TypeVar("Tree")
@@ -48,23 +49,27 @@ def save(
 
     Raises:
         ValueError: the folder exists and `overwrite` is off, or the metadata is not plain JSON.
+        OSError: the disk refused; what was there is as it was.
     """
     target = Path(path).absolute()
     if target.exists() and not overwrite:
         raise ValueError(f"{target} exists; pass overwrite=True to replace it")
     record = _plain("metadata", dict(metadata or {}))
-    fresh, old = _beside(target, ".new"), _beside(target, ".old")
     first = jax.process_index() == 0
-    if first and target.exists():
-        shutil.rmtree(old, ignore_errors=True)
+    fresh = start_folder(target) if first else target.with_name(target.name + ".new")
+    beside: Any = {
+        "metadata": record,
+        "checksums": _checksums(params),
+        "metadata_checksum": json_checksum(record),
+    }
+    try:
+        ocp.save(str(fresh), params, custom_metadata=beside)  # the others wait here for process 0
+    except BaseException:
+        if first:
+            abandon_folder(target)
+        raise
     if first:
-        shutil.rmtree(fresh, ignore_errors=True)
-    ocp.save(str(fresh), params, custom_metadata=record)  # the others wait here for process 0
-    if first:
-        if target.exists():
-            target.rename(old)
-        fresh.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
+        finish_folder(target)
     gather_bytes(b"")  # nobody goes on before it is there
 
 
@@ -80,7 +85,7 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
         The saved values in the structure of `like`, on the default device.
 
     Raises:
-        ValueError: no checkpoint there, or one of another structure or shape.
+        ValueError: no checkpoint there, one that is damaged, or of another structure or shape.
 
     Example:
         >>> import tempfile, jax.numpy as jnp
@@ -96,10 +101,19 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like
     )
-    differs = _difference(_shapes(ocp.metadata(str(source)).metadata), _shapes(like))
+    with _damage_named(source):
+        found: Any = ocp.metadata(str(source))
+        shapes = _shapes(found.metadata)
+    differs = _difference(shapes, _shapes(like))
     if differs:
         raise ValueError(f"{source}: {differs}")
-    return ocp.load(str(source), abstract)
+    with _damage_named(source):
+        params = ocp.load(str(source), abstract)
+        saved = _beside(found)["checksums"]
+        differs = _difference(saved, {name: _checksums(params)[name] for name in saved})
+    if differs:
+        raise ValueError(f"{source}: damaged: {differs}")
+    return params
 
 
 def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -112,10 +126,11 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
         The metadata; empty where none was given.
 
     Raises:
-        ValueError: no checkpoint there.
+        ValueError: no checkpoint there, or one that is damaged.
     """
-    found: Any = ocp.metadata(str(_existing(path))).custom_metadata
-    return found or {}
+    source = _existing(path)
+    with _damage_named(source):
+        return _beside(ocp.metadata(str(source)))["metadata"]
 
 
 def difference(params: Any, like: Any) -> str:
@@ -203,7 +218,7 @@ class TrainingCheckpoints:
         for checkpoint in self._checkpointer.checkpoints:
             # A damaged one has no cost, and is not kept for being best.
             with contextlib.suppress(Exception):
-                self._costs[checkpoint.step] = self._beside(checkpoint.step)["cost"]
+                self._costs[checkpoint.step] = self._record_of(checkpoint.step)["cost"]
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """Which checkpoints to keep; called by Orbax, whose policy this object is."""
@@ -256,7 +271,7 @@ class TrainingCheckpoints:
         raise ValueError(f"{self._folder}: no checkpoint can be read: {'; '.join(reasons)}")
 
     def _read(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        saved = self._beside(step)
+        saved = self._record_of(step)
         arrays: Any = self._checkpointer.load(step)
         found = {name: _checksum(x) for name, x in arrays.items()}
         differs = _difference(saved["checksums"], found)
@@ -264,11 +279,13 @@ class TrainingCheckpoints:
             raise ValueError(f"damaged: {differs}")
         return arrays, saved["record"]
 
-    def _beside(self, step: int) -> dict[str, Any]:
+    def _record_of(self, step: int) -> dict[str, Any]:
         """What a checkpoint holds beside the arrays."""
         saved: Any = self._checkpointer.metadata(step).custom_metadata
         if not saved:
             raise ValueError("the record is missing")
+        if saved.pop("checksum", None) != json_checksum(saved):
+            raise ValueError("damaged: the record is not what was saved")
         return saved
 
     def save(
@@ -291,6 +308,7 @@ class TrainingCheckpoints:
             "cost": self._costs[step],
             "checksums": {name: _checksum(x) for name, x in arrays.items()},
         }
+        beside["checksum"] = json_checksum(beside)
         # Overwriting, since a damaged checkpoint of this step may be there.
         self._checkpointer.save_async(step, dict(arrays), overwrite=True, custom_metadata=beside)
 
@@ -301,15 +319,44 @@ class TrainingCheckpoints:
 
 def _existing(path: str | os.PathLike[str]) -> Path:
     target = Path(path).absolute()
-    # A crash between the two renames of `save` leaves the old folder beside the new one.
-    source = target if target.is_dir() else _beside(target, ".old")
+    source = whole_folder(target)
     if not source.is_dir():
         raise ValueError(f"{target}: no checkpoint there")
     return source
 
 
-def _beside(target: Path, suffix: str) -> Path:
-    return target.with_name(target.name + suffix)
+@contextlib.contextmanager
+def _damage_named(source: Path) -> Iterator[None]:
+    """Whatever damaged files make Orbax raise, as ValueError that names the folder."""
+    try:
+        yield
+    except PermissionError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{source}: no checkpoint, or damaged: {type(error).__name__}: {error!s:.200}"
+        ) from error
+
+
+def _beside(found: Any) -> dict[str, Any]:
+    """What `save` wrote beside the arrays, as it was then."""
+    beside = found.custom_metadata
+    if json_checksum(beside["metadata"]) != beside["metadata_checksum"]:
+        raise ValueError("the metadata are not those that were saved")
+    return beside
+
+
+def _checksums(params: Any) -> dict[str, str]:
+    """Name of each leaf -> its checksum; without those that no process has whole."""
+    return {
+        name: _checksum(np.asarray(jax.random.key_data(x) if _is_key(x) else x))
+        for name, x in _leaves(params)
+        if getattr(x, "is_fully_addressable", True)
+    }
+
+
+def _is_key(x: Any) -> bool:
+    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -348,8 +395,9 @@ def _difference(saved: Mapping[str, Any], wanted: Mapping[str, Any], verb: str =
 
 def _shapes(tree: Any) -> dict[str, str]:
     """Name of each leaf -> its dtype and shape."""
+    return {name: f"{x.dtype}{list(x.shape)}" for name, x in _leaves(tree)}
+
+
+def _leaves(tree: Any) -> list[tuple[str, Any]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): f"{x.dtype}{list(x.shape)}"
-        for path, x in leaves
-    }
+    return [(jax.tree_util.keystr(path, simple=True, separator="."), x) for path, x in leaves]

@@ -130,7 +130,7 @@ def _is_history(value: Any) -> bool:
 
 
 def _json(text: str) -> Any:
-    from metal_jax.exhaust._files import parse_json
+    from metal_jax._core.json_text import parse_json
 
     try:
         return parse_json(text)

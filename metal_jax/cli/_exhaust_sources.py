@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 
+from metal_jax._core.files import is_partial
 from metal_jax.cli._common import plain_console
 from metal_jax.cli._exhaust_kinds import READERS, beginning, reader_of
 
@@ -279,7 +280,8 @@ def _files(
             for file in sorted(path.rglob("*")):
                 name = file.relative_to(path).as_posix()
                 hidden = any(part.startswith(".") for part in name.split("/"))
-                if hidden or not file.is_file() or file.resolve() in leave_out:
+                passed_over = hidden or is_partial(file) or file.resolve() in leave_out
+                if passed_over or not file.is_file():
                     continue
                 if "tfevents" in file.name:
                     events = True

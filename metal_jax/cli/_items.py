@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+
+from metal_jax._core.archives import load_arrays
 
 ITEMS_HELP = """
 INPUT is one of
@@ -58,7 +59,7 @@ def read_items(path: Path) -> Items:
             return _read_lines(path)
         if path.suffix in (".npz", ".npy"):
             return _read_arrays(path)
-    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     raise ValueError(
         f"{path}: unknown kind of file, expected .jsonl (text), .npz (x or embeddings) or .npy"
@@ -90,13 +91,7 @@ def _read_lines(path: Path) -> Items:
 
 
 def _read_arrays(path: Path) -> Items:
-    loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        arrays = {"x": loaded}
-    else:
-        with loaded:
-            wanted = ("x", "embeddings", "items")
-            arrays = {name: loaded[name] for name in wanted if name in loaded.files}
+    arrays = load_arrays(path, "x|embeddings|items", alone="x")
     kinds: dict[str, ItemKind] = {"x": "features", "embeddings": "embeddings"}
     found = [name for name in kinds if name in arrays]
     if len(found) != 1:

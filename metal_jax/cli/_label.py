@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metal_jax._core.archives import load_arrays
 from metal_jax.cli._common import (
     VOTES_HELP,
     add_gold_option,
@@ -238,10 +239,8 @@ def _read_class_balance(path: Path, leaves: list[str]) -> Any:
         raise ValueError(f"--class-balance: {str(path)!r} is neither numbers (0.7,0.3) nor a file")
     try:
         if path.suffix in (".npz", ".npy"):
-            loaded = np.load(path, allow_pickle=False)
-            return np.asarray(
-                loaded if isinstance(loaded, np.ndarray) else loaded["class_balance"], float
-            )
+            name = "class_balance"
+            return np.asarray(load_arrays(path, name, alone=name)[name], float)
         content = path.read_text(encoding="utf-8")
         if path.suffix != ".json":
             return [float(part) for part in content.replace(",", " ").split()]
@@ -251,7 +250,7 @@ def _read_class_balance(path: Path, leaves: list[str]) -> Any:
                 raise ValueError(f"expected the names {', '.join(leaves)}")
             values = [values[leaf] for leaf in leaves]
         return np.asarray(values, float)
-    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"--class-balance: {path}: {error}") from error
 
 

@@ -6,7 +6,6 @@ Legend: `n` items, `m` LFs, `s` leaf states, `t` tasks.
 from __future__ import annotations
 
 import argparse
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metal_jax import labeling, task_tree
+from metal_jax._core.archives import load_arrays
 from metal_jax.cli import _votes
 from metal_jax.cli._items import Items, match_items
 from metal_jax.cli._methods import fit
@@ -82,11 +82,9 @@ def labels_from_votes(options: argparse.Namespace, items: Items) -> SoftLabels:
 def labels_from_file(options: argparse.Namespace, items: Items) -> SoftLabels:
     """Soft labels as `metal-jax label` writes them, of `--labels`."""
     path: Path = options.labels
-    wanted = ("probs", "leaf_probs", "leaf_names", "num_votes", "items")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in wanted if name in file.files}
-    except (ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        arrays = load_arrays(path, "probs|leaf_probs|leaf_names|num_votes|items")
+    except ValueError as error:
         raise ValueError(f"{path}: expected .npz as metal-jax label writes it: {error}") from error
     probs = arrays.get("leaf_probs", arrays.get("probs"))
     if probs is None or probs.ndim != 2 or probs.dtype.kind != "f":

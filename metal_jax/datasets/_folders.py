@@ -5,7 +5,6 @@ A folder holds, for each of train, valid and test, ``<split>.jsonl`` (one object
 library. Legend: n items, m labelling functions.
 """
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from metal_jax._core.archives import load_arrays
 from metal_jax.datasets._dataset import TextDataset
 from metal_jax.datasets._json_files import arrange_splits, entry, read_json, read_lines
 from metal_jax.labeling import narrowest_integers
@@ -155,9 +155,8 @@ def _read_rows(
     texts = [text for (text,) in read_lines(folder / f"{split}.jsonl", "text")]
     path = folder / f"{split}.npz"
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = dict(archive)
-    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        arrays = load_arrays(path)
+    except ValueError as error:
         raise ValueError(f"{path}: not an npz archive of plain arrays: {error}") from error
     n = len(texts)
     nodes = {"L": coarse_nodes, "Y": coarse_nodes, fine_key: fine_nodes}

@@ -1,19 +1,20 @@
 """What the readers of folders share: JSON files, and the split with its hand-labelled set."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from metal_jax._core.json_text import parse_json
+
 
 def read_json(path: Path) -> Mapping[str, Any]:
     """Read a JSON object."""
     with path.open(encoding="utf-8") as file:
         try:
-            value = json.load(file)
+            value = parse_json(file.read())
         except ValueError as error:
             raise ValueError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(value, dict):
@@ -34,7 +35,7 @@ def read_lines(path: Path, *fields: str) -> list[tuple[str, ...]]:
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             try:
-                value = json.loads(line)
+                value = parse_json(line)
                 row = tuple(value[field] for field in fields)
             except (ValueError, TypeError, KeyError) as error:
                 names = " and ".join(f'"{field}"' for field in fields)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from metal_jax._core.json_text import parse_json
 from metal_jax.exhaust._architecture import (
     Architecture,
     Edge,
@@ -13,11 +14,10 @@ from metal_jax.exhaust._architecture import (
     Layer,
     topological_order,
 )
-from metal_jax.exhaust._files import parse_json
 from metal_jax.exhaust._keras_model import read_keras_model
 from metal_jax.exhaust._torch_text import MAX_LAYERS, read_torch_text
 
-_METAQNN_TOKEN = re.compile(r"(?P<letters>[A-Za-z]+)\((?P<numbers>[^()]*)\)")
+_METAQNN_TOKEN = re.compile(r"(?<![A-Za-z])(?P<letters>[A-Za-z]+)\((?P<numbers>[^()]*)\)")
 #: letters -> type and the names of the numbers. D(i, n) is the i-th of n dropouts; MetaQNN (Baker
 #: et al. 2017, section 5.1) gives it the rate i / (2 n).
 _METAQNN = {

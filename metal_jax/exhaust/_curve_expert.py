@@ -6,7 +6,7 @@ differences, and the hand-made features of architecture and settings; the kernel
 smoothness 3/2 (Rasmussen & Williams 2006, equation 4.17). Which curves count (the target's own or
 all), how much the features do, the length scale, the ridge and whether the last value seen is
 subtracted first are what predicts the training runs best when each is left out, in closed form
-(ibid., equation 5.12, for the mean alone). Errors far out count less, by Huber's weights. Both the
+(ibid., equation 5.12, for the mean alone). Outliers count less, by Huber's weights. Both the
 use of such a regression beside the LSTM and its settings are this library's choice.
 
 Legend: r training runs, n runs, f columns, t targets.
@@ -100,14 +100,14 @@ def fit_curve_expert(
     mean = np.nan_to_num(_mean(columns))
     filled = np.where(np.isfinite(columns), columns, mean)
     std = filled.std(0)
-    std = np.where(std > 1e-9 * np.maximum(np.abs(filled).max(0), _TINY), std, np.inf)
+    useful = std > 1e-9 * np.maximum(np.abs(filled).max(0), _TINY)
+    std = np.where(useful, std, 1.0)
     rows = _standard(filled, mean, std)
     kept = rng.permutation(len(runs))[:_MAX_RUNS]
     scale, intercept = np.zeros((len(names), rows.shape[1])), np.zeros(len(names))
     coefficients = np.zeros((len(names), len(kept)))
     from_last = np.zeros(len(names), bool)
     left_out = np.empty((len(runs), len(names)))
-    useful = np.isfinite(std)
     for j, name in enumerate(names):
         known = kept[np.isfinite(values[kept, j])]
         place = np.flatnonzero(np.isfinite(values[kept, j]))
@@ -119,7 +119,7 @@ def fit_curve_expert(
                 spectrum = np.linalg.eigh(_matern(distances / length**2))
                 for is_last in (False, True):
                     target = values[some, j] - is_last * last[some, j]
-                    error, ridge = _best_ridge(spectrum, target)
+                    error, ridge = _best_ridge(spectrum, _without_outliers(target))
                     if error < best[0]:
                         best = (error, (weights / length, is_last, ridge))
         scale[j], from_last[j], ridge = best[1]
@@ -219,10 +219,21 @@ def _matern(squared_distances: np.ndarray) -> np.ndarray:
     return (1 + root) * np.exp(-root)
 
 
+def _spread(values: np.ndarray) -> float:
+    """Standard deviation of most of them, by the median absolute value."""
+    return 1.4826 * float(np.median(np.abs(values))) + _TINY
+
+
+def _without_outliers(target: np.ndarray) -> np.ndarray:
+    center = np.median(target)
+    most = _LARGEST * _spread(target - center)
+    return np.clip(target, center - most, center + most)
+
+
 def _best_ridge(spectrum: Any, target: np.ndarray) -> tuple[float, float]:
     """The least mean absolute error of predictions without the run itself, and its ridge."""
     values, vectors = spectrum
-    values, center = np.maximum(values, 0), target.mean()
+    values, center = np.maximum(values, 0), np.median(target)
     projected = vectors.T @ (target - center)
     best = (np.inf, _RIDGES[-1])
     for ridge in _RIDGES:
@@ -236,14 +247,14 @@ def _solve(
     kernel: np.ndarray, target: np.ndarray, ridge: float
 ) -> tuple[np.ndarray, float, np.ndarray]:
     """Coefficients, intercept, and what is predicted of each run from the others."""
-    weights, center = np.ones(len(target)), float(target.mean())
+    weights, center = np.ones(len(target)), float(np.median(target))
     coefficients = found = target
     for _ in range(1 + _NUM_REWEIGHTINGS):
         inverse = np.linalg.inv(kernel + np.diag(ridge / weights))
         coefficients = inverse @ (target - center)
         residual = coefficients / np.diag(inverse)
         found = target - residual
-        spread = 1.4826 * np.median(np.abs(residual)) + _TINY
+        spread = _spread(residual)
         weights = np.minimum(1, _HUBER * spread / np.maximum(np.abs(residual), _TINY))
         # A run that counts for nothing would make the matrix infinite.
         weights = np.maximum(weights, 1e-6)

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
+import lzma
 import os
-import re
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
+from metal_jax._core.archives import ArchiveError, BoundedStream, most_bytes
+from metal_jax._core.files import is_partial
+from metal_jax._core.json_text import parse_json
 from metal_jax._core.records import RecordWriter
 from metal_jax.exhaust._records import RecordError, Run, from_json, to_json
 
 MAX_LINE = 1 << 26
-MAX_DEPTH = 100
-
-_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
-_CUT = (EOFError, OSError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
+_CUT = (
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+    zlib.error,
+    lzma.LZMAError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    ArchiveError,
+)
 
 
 class Problem(NamedTuple):
@@ -54,33 +63,15 @@ class Reading(NamedTuple):
     problems: tuple[Problem, ...]
 
 
-def parse_json(text: str) -> Any:
-    """`json.loads` with a bound on nesting.
-
-    Args:
-        text: JSON; NaN and Infinity are let through.
-
-    Returns:
-        The value.
-
-    Raises:
-        ValueError: not JSON, or nested more than `MAX_DEPTH` deep.
-    """
-    if text.count("[") + text.count("{") > MAX_DEPTH:
-        depth = 0
-        for match in _BRACKETS.finditer(text):
-            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match.group(), 0)
-            if depth > MAX_DEPTH:
-                raise ValueError(f"nested more than {MAX_DEPTH} deep at character {match.start()}")
-    return json.loads(text)
-
-
 def open_streams(
     path: str | os.PathLike[str], problems: list[Problem]
 ) -> Iterator[tuple[str, IO[bytes]]]:
     """The files of a path: one file, a folder's in order of name, or an archive's members.
 
-    Gzip, tar and zip are read as streams; nothing is written to disk.
+    What a killed process left of a file (`is_partial`) is passed over in folders.
+
+    Gzip, tar and zip are read as streams; nothing is written to disk, and what comes out of one is
+    bounded (`most_bytes`).
 
     Args:
         path: file, folder, `.gz`, `.tar`, `.tar.gz`, `.tgz` or `.zip`.
@@ -93,26 +84,30 @@ def open_streams(
     name = str(path)
     lower = path.name.lower()
     try:
+        left = [0 if path.is_dir() else most_bytes(path.stat().st_size)]
         if path.is_dir():
             for member in sorted(path.iterdir()):
-                if member.is_file():
+                if member.is_file() and not is_partial(member):
                     yield from open_streams(member, problems)
         elif lower.endswith((".tar", ".tar.gz", ".tgz")):
             with tarfile.open(path) as archive:
                 for entry in archive:
                     stream = archive.extractfile(entry) if entry.isfile() else None
                     if stream is not None:
-                        yield f"{name}:{entry.name}", stream
+                        yield f"{name}:{entry.name}", BoundedStream(stream, left)
         elif lower.endswith(".zip"):
             with zipfile.ZipFile(path) as archive:
                 for entry in sorted(archive.namelist()):
                     if not entry.endswith("/"):
                         with archive.open(entry) as stream:
-                            yield f"{name}:{entry}", stream
+                            yield f"{name}:{entry}", BoundedStream(stream, left)
         else:
             with path.open("rb") as file:
-                packed = lower.endswith(".gz")
-                yield name, io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
+                if lower.endswith(".gz"):
+                    unpacked = io.BufferedReader(gzip.GzipFile(fileobj=file))
+                    yield name, BoundedStream(unpacked, left)
+                else:
+                    yield name, file
     except FileNotFoundError:
         raise
     except _CUT as error:

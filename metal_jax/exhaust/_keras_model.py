@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from metal_jax._core.json_text import parse_json
 from metal_jax.exhaust._architecture import (
     Architecture,
     Edge,
@@ -12,7 +13,6 @@ from metal_jax.exhaust._architecture import (
     Layer,
     topological_order,
 )
-from metal_jax.exhaust._files import parse_json
 
 
 def read_keras_model(text: str) -> Architecture:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,14 @@ import jax
 import jax.numpy as jnp
 
 from metal_jax import checkpoint
+from metal_jax._core.files import (
+    abandon_folder,
+    finish_folder,
+    replaced,
+    start_folder,
+    whole_folder,
+)
+from metal_jax._core.json_text import json_checksum, parse_json
 from metal_jax.exhaust._curve_expert import CurveExpert
 from metal_jax.exhaust._predictor import Predictor
 from metal_jax.exhaust._predictor_inputs import InputMap, encode
@@ -22,7 +29,7 @@ from metal_jax.exhaust._predictor_network import NetworkConfig, network_of
 from metal_jax.exhaust._predictor_training import PredictorConfig
 from metal_jax.exhaust._records import Run
 
-_SCHEMA = 3
+_SCHEMA = 4
 _FILE = "predictor.json"
 _FOLDER = "params"
 
@@ -36,15 +43,12 @@ def save_predictor(path: str | os.PathLike[str], predictor: Predictor) -> None:
 
     Raises:
         ValueError: the folder holds something else.
+        OSError: the disk refused; what was there is as it was.
     """
     folder = Path(path).absolute()
     if folder.exists() and not (folder / _FILE).exists() and any(folder.iterdir()):
         raise ValueError(f"{folder}: there is something else than a predictor")
-    fresh, old = (folder.with_name(folder.name + suffix) for suffix in (".new", ".old"))
-    for left in (fresh, old):
-        shutil.rmtree(left, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    checkpoint.save(fresh / _FOLDER, predictor.params)
+    fresh = start_folder(folder)
     record = predictor._asdict() | {
         "schema": _SCHEMA,
         "params": _FOLDER,
@@ -52,11 +56,16 @@ def save_predictor(path: str | os.PathLike[str], predictor: Predictor) -> None:
         "inputs": predictor.inputs.to_json(),
         "curves": None if predictor.curves is None else predictor.curves.to_json(),
     }
-    (fresh / _FILE).write_text(json.dumps(record, allow_nan=False))
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    record = json.loads(json.dumps(record, allow_nan=False))
+    try:
+        fresh.mkdir(parents=True)
+        checkpoint.save(fresh / _FOLDER, predictor.params)
+        with replaced(fresh / _FILE) as file:
+            file.write(json.dumps(record | {"checksum": json_checksum(record)}).encode())
+    except BaseException:
+        abandon_folder(folder)
+        raise
+    finish_folder(folder)
 
 
 def load_predictor(path: str | os.PathLike[str]) -> Predictor:
@@ -69,17 +78,20 @@ def load_predictor(path: str | os.PathLike[str]) -> Predictor:
         The predictor; on the same kind of device it predicts the same.
 
     Raises:
-        ValueError: there is no predictor, or one of another version or shape.
+        ValueError: there is no predictor, one that is damaged, or of another version or shape.
     """
-    file = Path(path, _FILE)
+    folder = whole_folder(Path(path).absolute())
+    file = folder / _FILE
     if not file.is_file():
-        raise ValueError(f"{file}: no predictor there")
+        raise ValueError(f"{Path(path, _FILE)}: no predictor there")
     try:
-        record = json.loads(file.read_text())
+        record = parse_json(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
     if not isinstance(record, dict) or record.get("schema") != _SCHEMA:
         raise ValueError(f"{file}: expected a predictor of schema {_SCHEMA}")
+    if record.pop("checksum", None) != json_checksum(record):
+        raise ValueError(f"{file}: damaged: it is not what was saved")
     try:
         fields: dict[str, Any] = {name: _tuples(record[name]) for name in Predictor._fields}
         settings: dict[str, Any] = dict(record["config"])
@@ -91,7 +103,7 @@ def load_predictor(path: str | os.PathLike[str]) -> Predictor:
     except (KeyError, TypeError) as error:
         raise ValueError(f"{file}: {error!r}") from None
     like = jax.eval_shape(lambda: _empty_params(config, inputs, fields["targets"]))
-    params = checkpoint.load(Path(path, _FOLDER), like)
+    params = checkpoint.load(folder / _FOLDER, like)
     fields |= {"params": params, "config": config, "inputs": inputs}
     return Predictor(**(fields | {"judged": judged, "curves": curves}))
 

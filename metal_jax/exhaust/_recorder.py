@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+from metal_jax._core.json_text import parse_json
 from metal_jax._core.run_journal import (
     STATUSES,
     RunJournal,
     check_metric,
     journal_folder,
 )
-from metal_jax.exhaust._files import Problem, numbered_lines, parse_json, read_runs, write_runs
+from metal_jax.exhaust._files import Problem, numbered_lines, read_runs, write_runs
 from metal_jax.exhaust._records import Curve, Run, from_json, number_from_json, to_json
 
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from metal_jax._core.json_text import parse_json
 from metal_jax.exhaust._architecture_text import read_architecture
 from metal_jax.exhaust._columns import Columns
-from metal_jax.exhaust._files import Problem, parse_json
+from metal_jax.exhaust._files import Problem
 from metal_jax.exhaust._records import FIELDS, Curve, Run
 from metal_jax.exhaust._rows import Row
 

@@ -8,9 +8,9 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from typing import IO, Any, NamedTuple
 
-import numpy as np
-
-from metal_jax.exhaust._files import Problem, numbered_lines, parse_json, read_bytes
+from metal_jax._core.archives import load_arrays
+from metal_jax._core.json_text import parse_json
+from metal_jax.exhaust._files import Problem, numbered_lines, read_bytes
 
 _MAX_QUOTED_LINES = 100
 
@@ -141,10 +141,8 @@ def _csv_record(
 
 def _array_rows(name: str, stream: IO[bytes], problems: list[Problem]) -> Iterator[Row]:
     try:
-        data = io.BytesIO(read_bytes(name, stream, problems))
-        with np.load(data, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except Exception as error:  # on a damaged archive zipfile raises almost anything
+        arrays = load_arrays(io.BytesIO(read_bytes(name, stream, problems)))
+    except ValueError as error:
         problems.append(Problem(name, 0, "", f"not a NumPy archive: {error!r}", ""))
         return
     lengths = Counter(len(array) for array in arrays.values() if array.ndim)

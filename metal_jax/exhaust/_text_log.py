@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from metal_jax._core.json_text import parse_json
 from metal_jax.exhaust._architecture_text import NOTATIONS
 from metal_jax.exhaust._columns import Columns
 from metal_jax.exhaust._files import (
@@ -16,7 +17,6 @@ from metal_jax.exhaust._files import (
     Reading,
     numbered_lines,
     open_streams,
-    parse_json,
     unique_runs,
 )
 from metal_jax.exhaust._records import ROLES, Run

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from metal_jax._core.files import replaced
+from metal_jax._core.json_text import parse_json
 from metal_jax.task_tree import TaskTree
 
 _TOLERANCE = 1e-3
@@ -124,7 +125,7 @@ def read_soft_labels(
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
+                record = parse_json(line)
                 labels = record.pop("labels")
                 rows.append([float(labels[task][label]) for task, label in names])
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -88,9 +88,9 @@ from metal_jax.label_model._votes import checked_votes
 
 __all__ = [
     "CliqueTables",
+    "CodedIncidence",
     "ConditionalTables",
     "DawidSkeneConfig",
-    "CodedIncidence",
     "DenseIncidence",
     "Dependencies",
     "DependencyConfig",

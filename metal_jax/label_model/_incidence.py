@@ -83,6 +83,11 @@ class CodedIncidence:
         """As `DenseIncidence.transpose_apply`."""
         return sums_by_vote(self.votes, self.lf, self.symbol, values, self.num_nodes)
 
+    def dense(self) -> DenseIncidence:
+        """The same operator, stored."""
+        chosen = self.votes[:, self.lf] == self.symbol.astype(self.votes.dtype)
+        return DenseIncidence(chosen.astype(jnp.float32))
+
 
 @functools.partial(
     jax.tree_util.register_dataclass,
@@ -164,6 +169,8 @@ def spread_incidence(votes: Any, num_items: int, mesh: Mesh) -> Any:
     if isinstance(votes, SparseIncidence):
         votes = dataclasses.replace(votes, num_items=padded)
         return jax.device_put(votes, NamedSharding(mesh, PartitionSpec()))
+    if isinstance(votes, CodedIncidence) and fits_dense(num_items, len(votes.lf)):
+        votes = votes.dense()  # blocks of items would be cut across devices
     if isinstance(votes, DenseIncidence):
         return spread_items(votes, num_items, mesh)
     # Zeros for padding are no vote then.

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from metal_jax._core.archives import load_arrays
 from metal_jax._core.files import replaced
 from metal_jax._core.processes import send_to_all
 
@@ -23,8 +24,13 @@ class StreamCheckpoint:
         self.arrays: dict[str, np.ndarray] = {}
         found: dict[str, np.ndarray] = {}
         if self._path is not None and jax.process_index() == 0 and self._path.exists():
-            with np.load(self._path, allow_pickle=False) as file:
-                found = dict(file)
+            try:
+                found = load_arrays(self._path)
+            except ValueError as error:
+                raise ValueError(
+                    f"{self._path}: no checkpoint of a fit, or damaged: {error}; remove it to "
+                    "start anew"
+                ) from error
         if self._path is not None:
             self.arrays = send_to_all(found)
         if self.arrays and str(self.arrays["identity"]) != self._identity:

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from metal_jax._core.archives import load_arrays
 from metal_jax._core.files import replaced
 from metal_jax.label_model._predict import posterior_program
 from metal_jax.label_model._result import FitResult
@@ -119,8 +120,7 @@ def _read(path: Path) -> np.ndarray:
 
         columns = pyarrow.parquet.read_table(path).columns
         return np.stack([column.to_numpy() for column in columns], axis=1)
-    found = np.load(path, allow_pickle=False)
-    return found if path.suffix == ".npy" else found["probs"]
+    return load_arrays(path, "probs", alone="probs")["probs"]
 
 
 @contextlib.contextmanager

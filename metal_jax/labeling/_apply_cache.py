@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from metal_jax._core.archives import load_arrays
 from metal_jax._core.files import replaced
 from metal_jax.labeling._apply_blocks import FAILED, Block
 from metal_jax.labeling._digests import digest_of, lf_digest
@@ -62,8 +63,8 @@ class VoteCache:
 
     def _read(self, number: int, name: str, shape: tuple[int, int]) -> np.ndarray | None:
         try:
-            votes = np.load(self._folders[number] / name, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            votes = load_arrays(self._folders[number] / name)["votes"]
+        except (OSError, ValueError, KeyError):
             return None
         if votes.dtype != np.int32 or votes.shape != shape:
             return None
@@ -72,9 +73,9 @@ class VoteCache:
 
     def save(self, number: int, block: Block, votes: np.ndarray) -> None:
         """Keep an LF's votes on a block."""
-        with replaced(self._folders[number] / _name(block)) as file:
-            np.save(file, votes, allow_pickle=False)
+        with replaced(self._folders[number] / _name(block), durable=False) as file:
+            np.savez(file, votes=votes)  # an archive, for its checksum
 
 
 def _name(block: Block) -> str:
-    return f"{digest_of([digest or b'' for digest in block.digests]).hex()}.npy"
+    return f"{digest_of([digest or b'' for digest in block.digests]).hex()}.npz"

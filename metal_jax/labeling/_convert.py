@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from metal_jax._core.json_text import parse_json
 from metal_jax.labeling._functions import ABSTAIN, NOT_ASKED
 from metal_jax.labeling._matrix import compatible, validate
 from metal_jax.task_tree import TaskTree
@@ -222,7 +222,7 @@ def read_wrench(folder: str | os.PathLike[str], split: str) -> tuple[TaskTree, W
 
 def _read_json_object(path: Path) -> dict:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: not JSON: {error}") from error
     if not isinstance(content, dict):

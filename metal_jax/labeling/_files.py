@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from metal_jax._core.archives import load_arrays
+from metal_jax._core.json_text import parse_json
 from metal_jax.labeling._convert import from_metal, from_triples, read_wrench
 from metal_jax.labeling._lines import LabelNodes, read_lines
 from metal_jax.labeling._matrix import validate
@@ -174,22 +175,7 @@ def _named(path: Path) -> Iterator[None]:
 
 def _load_arrays(path: Path, wanted: str) -> dict[str, np.ndarray]:
     """The arrays whose names match a pattern; a `.npy` counts as an array of any name."""
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return {wanted.split("|")[0]: loaded}
-            with loaded:
-                return {name: loaded[name] for name in loaded.files if re.fullmatch(wanted, name)}
-    except (FileNotFoundError, PermissionError):
-        raise
-    except Exception as error:  # whatever a damaged file makes the zip and header parsers raise
-        if "Object arrays" in str(error):
-            raise ValueError(
-                "holds Python objects, which are never unpickled; save plain arrays of integers"
-            ) from error
-        reason = "" if "pickle" in str(error) else f": {error}"
-        raise ValueError(f"damaged, or no NumPy file{reason}") from error
+    return load_arrays(path, wanted, alone=wanted.split("|")[0])
 
 
 def _label_names(folder: Path) -> list[str] | None:
@@ -198,7 +184,7 @@ def _label_names(folder: Path) -> list[str] | None:
     if not path.exists():
         return None
     with _named(path):
-        names = json.loads(path.read_text(encoding="utf-8"))
+        names = parse_json(path.read_text(encoding="utf-8"))
         expected = [str(i) for i in range(len(names))] if isinstance(names, dict) else []
         if not expected or set(names) != set(expected):
             raise ValueError("expected an object of class id ('0', '1', ...) -> name")
@@ -295,7 +281,8 @@ def _read_metal_folder(folder: Path, tree: TaskTree | None) -> np.ndarray:
         )
     matrices = []
     for number, task in enumerate(tree.tasks):
-        stems = (task.name, f"L_{number}")
+        # A name from a tree may hold a path, which must not lead out of the folder.
+        stems = (*([task.name] if Path(task.name).name == task.name else []), f"L_{number}")
         files = [folder / f"{s}{suffix}" for s in stems for suffix in (".npz", ".npy", ".csv")]
         file = next((file for file in files if file.exists()), None)
         if file is None:

@@ -5,6 +5,7 @@ Legend: `n` items, `m` LFs, `b` items of a batch.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import zipfile
@@ -14,6 +15,12 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from metal_jax._core.archives import (
+    ArchiveError,
+    check_member,
+    read_header,
+    readable_errors,
+)
 from metal_jax.labeling._functions import ABSTAIN
 
 
@@ -129,23 +136,36 @@ class VoteStream:
         batches = self._readers[part.path].batches(part.start, part.stop, self.batch_items)
         while True:
             started = time.perf_counter()
-            batch = next(batches, None)
+            with _named(part.path):
+                batch = next(batches, None)
             self.seconds += time.perf_counter() - started
             if batch is None:
                 return
             yield batch
 
 
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let every complaint about a file's content name the file."""
+    try:
+        with readable_errors():
+            yield
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+
+
 def _open(path: Path, array: str) -> VoteReader:
     kinds = {".npy": _NpyFile, ".npz": _NpzFile, ".parquet": _ParquetFile}
     if path.suffix not in kinds:
         raise ValueError(f"{path}: expected one of {', '.join(kinds)}")
-    return kinds[path.suffix](path, array)
+    with _named(path):
+        return kinds[path.suffix](path, array)
 
 
 def _check_array(path: Path, shape: tuple[int, ...], dtype: Any) -> None:
-    if len(shape) != 2 or not np.issubdtype(dtype, np.signedinteger):
-        raise ValueError(
+    if len(shape) != 2 or not shape[1] or not np.issubdtype(dtype, np.signedinteger):
+        raise ArchiveError(
             f"{path}: got {dtype}{list(shape)}, expected signed integers [n items, m LFs]"
         )
 
@@ -174,23 +194,20 @@ class _NpzFile:
         self._path, self._member = path, f"{array}.npy"
         with zipfile.ZipFile(path) as archive:
             if self._member not in archive.namelist():
-                raise ValueError(f"{path}: there is no array {array!r}")
-            with archive.open(self._member) as file:
-                shape, columns_first, self._dtype = self._header(file)
+                raise ArchiveError(f"{path}: there is no array {array!r}")
+            entry = archive.getinfo(self._member)
+            check_member(entry)
+            with archive.open(entry) as file:
+                shape, columns_first, self._dtype = read_header(file, entry.file_size, array)
         _check_array(path, shape, self._dtype)
         if columns_first and shape[1] > 1:
-            raise ValueError(f"{path}: {array} is stored by columns; save it in C order")
+            raise ArchiveError(f"{path}: {array} is stored by columns; save it in C order")
         self.num_items, self.num_lfs = shape
-
-    def _header(self, file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
-        major, _ = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0
-        return (read if major == 1 else np.lib.format.read_array_header_2_0)(file)
 
     def batches(self, start: int, stop: int, size: int) -> Iterator[np.ndarray]:
         row = self.num_lfs * self._dtype.itemsize
         with zipfile.ZipFile(self._path) as archive, archive.open(self._member) as file:
-            self._header(file)
+            read_header(file, None, self._member)
             skipped = 0
             while skipped < start:
                 skip = min(size, start - skipped)
@@ -209,7 +226,7 @@ class _ParquetFile:
         try:
             import pyarrow.parquet  # pyright: ignore[reportMissingImports]
         except ImportError:
-            raise ValueError(
+            raise ArchiveError(
                 f"{path}: reading Parquet needs pyarrow: pip install 'metal-jax[parquet]'"
             ) from None
         self._path, self._open = path, pyarrow.parquet.ParquetFile
@@ -217,7 +234,7 @@ class _ParquetFile:
             schema = file.schema_arrow
             for field in schema:
                 if not pyarrow.types.is_signed_integer(field.type):
-                    raise ValueError(
+                    raise ArchiveError(
                         f"{path}: column {field.name!r} holds {field.type}, expected signed "
                         "integers; there is a column for each LF and none for anything else"
                     )

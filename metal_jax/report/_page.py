@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import metal_jax
+from metal_jax._core.files import replaced
 from metal_jax.report._blocks import (
     Block,
     Facts,
@@ -45,13 +46,9 @@ def write_html(report: Report, path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    target = Path(path)
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(to_html(report).encode("utf-8"))
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    page = to_html(report).encode("utf-8")
+    with replaced(Path(path)) as file:
+        file.write(page)
 
 
 def to_html(report: Report) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from metal_jax._core.files import replaced
 from metal_jax.task_tree._tasks import Task
 from metal_jax.task_tree._tree import TaskTree
 
@@ -26,9 +28,9 @@ def read_json(path: str | os.PathLike[str]) -> TaskTree:
     """
 
     def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        keys = [key for key, _ in pairs]
-        for key in keys:
-            if keys.count(key) > 1:
+        counts = Counter(key for key, _ in pairs)
+        for key in counts:
+            if counts[key] > 1:
                 raise ValueError(f"the name {key!r} appears twice in one object")
         return dict(pairs)
 
@@ -44,10 +46,11 @@ def write_json(tree: TaskTree, path: str | os.PathLike[str]) -> None:
 
     Args:
         tree: the tree.
-        path: the file, replaced if it exists.
+        path: the file, replaced in one step if it exists.
     """
     text = json.dumps(tree.to_dict(), indent=2, ensure_ascii=False)
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    with replaced(Path(path)) as file:
+        file.write(f"{text}\n".encode())
 
 
 def from_metal_hierarchy(

@@ -11,6 +11,7 @@ import pytest
 from jax.sharding import AxisType
 from scipy.stats import kendalltau
 
+from metal_jax._core.json_text import json_checksum
 from metal_jax.exhaust import (
     Layer,
     NetworkConfig,
@@ -27,7 +28,12 @@ from metal_jax.exhaust import (
 )
 from metal_jax.exhaust._predictor import _auxiliary_targets
 from metal_jax.exhaust._predictor_inputs import build_inputs, encode, serialise
-from metal_jax.exhaust._predictor_judging import conformal_quantile, member_weights
+from metal_jax.exhaust._predictor_judging import (
+    conformal_quantile,
+    join_members,
+    judge_members,
+    member_weights,
+)
 from metal_jax.exhaust._predictor_network import apply_network, network_of
 from metal_jax.exhaust._predictor_training import (
     _apply_all,
@@ -188,7 +194,7 @@ def test_what_training_runs_did_not_have_is_handled(predictor):
 def test_same_key_same_members_and_members_differ(predictor_of_curves):
     again, other = (fit_of_curves(jax.random.key(seed)) for seed in (0, 1))
     jax.tree.map(np.testing.assert_array_equal, again.params, predictor_of_curves.params)
-    assert again.scores == predictor_of_curves.scores
+    assert again.judged == predictor_of_curves.judged
     for x, y in zip(jax.tree.leaves(again.params), jax.tree.leaves(other.params), strict=True):
         assert x.shape[0] == CONFIG.num_members
         assert not np.array_equal(x, y)
@@ -234,7 +240,7 @@ def test_runs_without_a_target_still_teach_the_others(predictor):
     ways = [None, (math.nan,) * NUM_EPOCHS, (math.inf,) * NUM_EPOCHS, ()]
     runs = [run if i % 4 == 0 else run._replace(seconds=ways[i % 4]) for i, run in enumerate(RUNS)]
     found = fit_predictor(runs, NAMES, key=jax.random.key(0), config=CONFIG)
-    assert [len(scores) for scores in found.scores] == [NUM, NUM // 4]
+    assert [len(scores) for scores in found.judged.scores] == [NUM, NUM // 4]
     known = np.log(targets(runs[::4], "seconds"))
     np.testing.assert_allclose((found.mean[1], found.std[1]), (known.mean(), known.std()))
     assert (found.mean[0], found.std[0]) == (predictor.mean[0], predictor.std[0])
@@ -284,20 +290,24 @@ def test_the_epochs_seen_are_read_where_they_are_there(predictor_of_curves):
     )
     for other in (without, partly):
         assert all(np.isfinite(x).all() for x in other)
-        assert (other.mean != found.mean).mean() > 0.9
-    assert (without.mean != partly.mean).mean() > 0.9
+        # All but the seconds, which follow from the layers.
+        assert (other.mean != found.mean)[:, :3].mean() > 0.9
+    assert (without.mean != partly.mean)[:, 2].mean() > 0.9  # overfitting reads both roles
 
 
 def test_a_loaded_predictor_predicts_the_same(predictor, predictor_of_curves, tmp_path):
     folder = tmp_path / "new" / "predictor"
-    for saved in (predictor_of_curves, predictor):
-        save_predictor(folder, saved)
+    save_predictor(folder, predictor_of_curves)
+    loaded = load_predictor(folder)
+    assert_same(predict(loaded, OTHERS), predict(predictor_of_curves, OTHERS))
+    save_predictor(folder, predictor)
     loaded = load_predictor(folder)
     assert loaded._replace(params=None) == predictor._replace(params=None)
     assert_same(predict(loaded, OTHERS, 0.7), predict(predictor, OTHERS, 0.7))
 
     file = folder / "predictor.json"
     record = json.loads(file.read_text())
+    del record["checksum"]
 
     def broken(text, match):
         file.write_text(text)
@@ -305,16 +315,19 @@ def test_a_loaded_predictor_predicts_the_same(predictor, predictor_of_curves, tm
             load_predictor(folder)
 
     broken("{", "predictor.json: ")
-    broken("[]", "schema 2")
-    broken(json.dumps(record | {"schema": 1}), "schema 2")
-    broken(json.dumps({"schema": 2}), "predictor.json: KeyError")
-    broken(json.dumps(record | {"config": {"depth": 3}}), "predictor.json: ")
-    broken(json.dumps(record | {"targets": record["targets"][:1]}), "saved float32")
+
+    def sound(record):
+        return json.dumps(record | {"checksum": json_checksum(record)})
+
+    broken("[]", "schema 4")
+    broken(sound(record | {"schema": 1}), "schema 4")
+    broken(sound({"schema": 4}), "predictor.json: KeyError")
+    broken(sound(record | {"config": {"depth": 3}}), "predictor.json: ")
+    broken(json.dumps(record | {"targets": record["targets"][:1]}), "damaged")
+    broken(sound(record | {"targets": record["targets"][:1]}), "saved float32")
     vocabulary = record["inputs"]["vocabulary"] | {"sizes": ["width"]}
-    broken(
-        json.dumps(record | {"inputs": record["inputs"] | {"vocabulary": vocabulary}}), "expected"
-    )
-    file.write_text(json.dumps(record))
+    broken(sound(record | {"inputs": record["inputs"] | {"vocabulary": vocabulary}}), "expected")
+    file.write_text(sound(record))
     (folder / "params").rename(folder / "elsewhere")
     with pytest.raises(ValueError, match="no checkpoint there"):
         load_predictor(folder)
@@ -534,6 +547,31 @@ def test_members_of_the_better_rate_count_more():
     # Nothing known of the second rate: all count the same.
     np.testing.assert_allclose(member_weights(np.ones(5), np.zeros(5, int), member_rate), 0.25)
     assert member_weights(np.zeros(20), part, member_rate).tolist() == [0.25] * 4
+
+
+def test_scales_are_judged_rate_by_rate_and_the_better_expert_counts_more():
+    """Members 0 and 2 believe themselves ten times as good as they are, 1 and 3 know."""
+    rng = np.random.default_rng(0)
+    part = np.arange(4000) % 4
+    values = rng.laplace(size=(4000, 1))
+    config = dataclasses.replace(CONFIG, num_members=4, dropout=(0.0, 0.3))
+    location = np.zeros((4, 4000, 1))
+    scale = np.broadcast_to(np.array([0.1, 1.0, 0.1, 1.0])[:, None, None], location.shape)
+    judged = judge_members(location, scale, values, None, part, config)
+    np.testing.assert_allclose(judged.member_scales[0], [10, 1, 10, 1], rtol=0.1)
+    assert judged.curve_share == (0.0,)
+    joint = join_members(judged, location, scale, None, 0.9)
+    share = np.mean(np.abs(values - joint.location) <= joint.quantiles * joint.width)
+    assert 0.88 < share < 0.92
+
+    noise = rng.laplace(size=values.shape)
+    for size, least, most in ((0.1, 0.9, 1.0), (10.0, 0.0, 0.1)):
+        expected = values + size * noise
+        judged = judge_members(location, scale, values, expected, part, config)
+        assert least <= judged.curve_share[0] <= most
+        joint = join_members(judged, location, scale, expected, 0.9)
+        share = np.mean(np.abs(values - joint.location) <= joint.quantiles * joint.width)
+        assert 0.88 < share < 0.92
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.9, 0.99])

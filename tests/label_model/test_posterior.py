@@ -8,6 +8,7 @@ from jax.test_util import check_grads
 from reference import all_vote_patterns, enumerate_posterior, flat_majority
 
 from metal_jax.label_model import (
+    CodedIncidence,
     ConditionalTables,
     explain,
     fit_dawid_skene,
@@ -18,7 +19,8 @@ from metal_jax.label_model import (
     posterior,
     tables_lf_accuracy,
 )
-from metal_jax.label_model._vote_sums import vote_sums
+from metal_jax.label_model._vote_sums import vote_sums, vote_tallies
+from metal_jax.label_model._votes import vote_incidence
 from metal_jax.labeling import Columns, column_ids, used_columns
 from metal_jax.task_tree import TaskTree, from_metal_hierarchy, node_sum
 
@@ -126,20 +128,32 @@ def test_an_lf_without_votes_has_no_accuracy():
     assert np.isnan(accuracy).tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize("rows", [50, 1])
-def test_dense_and_sparse_operators_agree(rows):
-    votes = np.random.default_rng(0).integers(-1, 4, (rows, 6))
+@pytest.mark.parametrize("rows", [1, 50, 2100])  # 2100: two blocks, and a rest
+def test_the_forms_of_the_operator_agree(rows):
+    votes = np.random.default_rng(0).integers(-2, 4, (rows, 6)).astype(np.int8)
     columns = used_columns(votes)
     codes = np.asarray(column_ids(votes, columns))
-    dense, sparse = (incidence(codes, columns.num_columns, dense=d) for d in (True, False))
-    table = jax.random.normal(jax.random.key(0), (columns.num_columns, 3))
+    width = columns.num_columns + 3  # the last three are nobody's
+    dense, sparse = (incidence(codes, width, dense=d) for d in (True, False))
+    coded = vote_incidence(votes, columns, width)
+    assert isinstance(coded, CodedIncidence)
+    assert coded.num_items == rows
+    table = jax.random.normal(jax.random.key(0), (width, 3))
     values = jax.random.normal(jax.random.key(1), (rows, 3))
-    np.testing.assert_allclose(dense.apply(table), sparse.apply(table), atol=1e-5)
-    np.testing.assert_allclose(
-        dense.transpose_apply(values), sparse.transpose_apply(values), atol=1e-5
-    )
+    for other in (sparse, coded, coded.dense()):
+        np.testing.assert_allclose(dense.apply(table), other.apply(table), atol=1e-5)
+        np.testing.assert_allclose(
+            dense.transpose_apply(values), other.transpose_apply(values), atol=1e-4
+        )
     inner = jnp.vdot(dense.apply(table), values)
     np.testing.assert_allclose(inner, jnp.vdot(table, dense.transpose_apply(values)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [0, 5, 2100])
+def test_tallies_are_counts(rows):
+    votes = np.random.default_rng(1).integers(-2, 3, (rows, 7)).astype(np.int8)
+    expected = np.stack([(votes == node).sum(1) for node in range(3)], 1)
+    np.testing.assert_array_equal(vote_tallies(jnp.asarray(votes), 3), expected)
 
 
 @pytest.mark.parametrize("num_nodes", [2, 20])  # by products, by looking up

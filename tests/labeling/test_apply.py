@@ -270,12 +270,12 @@ def test_damaged_files_are_computed_anew(tmp_path):
     functions, lfs = counting_lfs()
     items = ["goal", "rain"]
     plain = apply(lfs, items, TREE, cache=tmp_path)
-    files = sorted(tmp_path.rglob("*.npy"))
+    files = sorted(tmp_path.rglob("*.npz"))
     assert len(files) == 2
     damages = [
-        b"", files[0].read_bytes()[:-3], b"nothing", _npy(np.zeros((2, 1))),
-        _npy(np.full((2, 1), 99, np.int32)), _npy(np.zeros((3, 1), np.int32)),
-        _npy(np.full((2, 1), -2, np.int32)),
+        b"", files[0].read_bytes()[:-3], b"nothing", _npz(np.zeros((2, 1))),
+        _npz(np.full((2, 1), 99, np.int32)), _npz(np.zeros((3, 1), np.int32)),
+        _npz(np.full((2, 1), -2, np.int32)), _one_vote_changed(files[0].read_bytes()),
     ]  # fmt: skip
     for damage in damages:
         files[0].write_bytes(damage)
@@ -284,10 +284,19 @@ def test_damaged_files_are_computed_anew(tmp_path):
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def _npy(array):
+def _npz(array):
     buffer = io.BytesIO()
-    np.save(buffer, array)
+    np.savez(buffer, votes=array)
     return buffer.getvalue()
+
+
+def _one_vote_changed(content):
+    """A vote that another one has taken the place of, which only the checksum tells."""
+    votes = np.load(io.BytesIO(content))["votes"].tobytes()
+    changed = np.full(2, 0, np.int32).tobytes()
+    assert changed != votes
+    assert content.count(votes) == 1
+    return content.replace(votes, changed)
 
 
 def test_cached_failures_are_counted_or_raised_again(tmp_path):

@@ -1,0 +1,476 @@
+"""Fuzz the readers: whatever bytes come in, they return or raise ValueError, soon and in bounds.
+
+    python -m benchmarks.studies.fuzz [architectures logs tree votes] [--seconds 600] [--out FILE]
+
+With atheris installed the search is guided by coverage, otherwise inputs are mutated at random. One
+JSON line a group: inputs tried, seconds, faults (each kept with the input that shows it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+MAX_SECONDS = 5  # of processor time, for one input
+MAX_BYTES = 1 << 30  # of memory, beyond that of the start
+MAX_LENGTH = 4096
+_PACKAGES = ["metal_jax.exhaust", "metal_jax.task_tree", "metal_jax.labeling", "metal_jax._core"]
+
+Target = Callable[[bytes], Any]
+
+
+class Slow(BaseException):
+    """An input took longer than `MAX_SECONDS`."""
+
+
+class Fuzzer:
+    """Tries inputs on the targets of a group and counts; the first byte picks the target."""
+
+    def __init__(self, targets: dict[str, Target], result: Path | None = None):
+        """Start the clock."""
+        self.names, self.targets = list(targets), list(targets.values())
+        self.inputs = dict.fromkeys(targets, 0)
+        self.accepted = dict.fromkeys(targets, 0)
+        self.faults: dict[str, dict[str, Any]] = {}
+        self.started = self._told = time.monotonic()
+        self._result = result
+        self._memory = _peak()
+        signal.signal(signal.SIGPROF, self._too_slow)
+
+    def __call__(self, data: bytes) -> None:
+        """Try an input."""
+        if not data:
+            return
+        number = data[0] % len(self.targets)
+        self.run(self.names[number], self.targets[number], data[1:])
+
+    def run(self, name: str, target: Target, data: bytes) -> None:
+        """Try an input on a target."""
+        self.inputs[name] += 1
+        signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS)
+        try:
+            target(data)
+            self.accepted[name] += 1
+        except ValueError:
+            pass
+        except (Exception, Slow) as error:
+            self._fault(name, data, error)
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        if _peak() > self._memory + MAX_BYTES:
+            self._memory = _peak()
+            self._fault(name, data, MemoryError(f"{self._memory} bytes"))
+        if time.monotonic() - self._told > 1:
+            self.tell()
+
+    def _fault(self, name: str, data: bytes, error: BaseException) -> None:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if "/metal_jax/" in frame.filename] or frames
+        place = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
+        key = f"{name}: {type(error).__name__} at {place}"
+        shown = {"error": str(error)[:200], "input": data[:2000].decode("latin-1"), "count": 0}
+        self.faults.setdefault(key, shown)["count"] += 1
+
+    def tell(self) -> None:
+        """Write the counts, in case that the process ends."""
+        self._told = time.monotonic()
+        if self._result is not None:
+            self._result.write_text(json.dumps(self.summary()))
+
+    def summary(self) -> dict[str, Any]:
+        """The counts."""
+        return {
+            "inputs": self.inputs,
+            "total": sum(self.inputs.values()),
+            "accepted": self.accepted,
+            "seconds": round(time.monotonic() - self.started, 1),
+            "peak_bytes": _peak(),
+            "faults": self.faults,
+        }
+
+    @staticmethod
+    def _too_slow(*_: Any) -> None:
+        raise Slow(f"more than {MAX_SECONDS} s")
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+# ---- targets ------------------------------------------------------------------------------------
+
+
+def architectures(folder: Path) -> dict[str, Target]:
+    """Architectures as strings: torch, Keras JSON, NAS cells, MetaQNN, recurrent cells, lists."""
+    from metal_jax import exhaust
+
+    def reader(notation: str) -> Target:
+        def read(data: bytes) -> None:
+            found = exhaust.read_architecture(data.decode("utf-8", "backslashreplace"), notation)
+            run = exhaust.Run("a", architecture=found)
+            exhaust.num_layers(found)
+            exhaust.to_json(run)
+
+        return read
+
+    names = ("cell_string", "keras_json", "layer_list", "layer_string", "recurrent_cell")
+    return {name: reader(name) for name in (*names, "torch_text")}
+
+
+def logs(folder: Path) -> dict[str, Target]:
+    """Files of logs: text, tables, Keras, TensorBoard, run records."""
+    from metal_jax import exhaust
+
+    patterns = exhaust.LogPatterns(
+        [
+            r"epoch (?P<epoch>\S+): loss (?P<loss>\S+)",
+            r"accuracy (?P<accuracy>\S+) in (?P<seconds>\S+) s",
+            r"net (?P<architecture>.*)",
+            r"run (?P<run>\S+)",
+        ],
+        {"loss": "train/loss", "accuracy": "validation/accuracy"},
+        notation="layer_string",
+    )
+    columns = exhaust.Columns(
+        {"train/loss": "loss", "validation/accuracy": "acc_{epoch}"},
+        run="id",
+        architecture="net",
+        notation="layer_string",
+        num_params="params",
+        seconds="seconds",
+        status="status",
+    )
+    long = exhaust.Columns({"train/loss": "loss"}, run="id", epoch="epoch")
+
+    def reader(suffix: str, read: Callable[[Path], Any]) -> Target:
+        path = folder / f"input{suffix}"
+        again = folder / "again.jsonl"
+
+        def target(data: bytes) -> None:
+            path.write_bytes(data)
+            reading = read(path)
+            again.write_bytes(b"")
+            if not reading.runs:
+                return
+            with again.open("w") as file:
+                for run in reading.runs:
+                    try:
+                        file.write(json.dumps(exhaust.to_json(run), allow_nan=False) + "\n")
+                    except ValueError:
+                        return
+            back = exhaust.read_runs(again)
+            if repr(back.runs) != repr(reading.runs):
+                raise AssertionError(f"{back} is read back of {reading.runs}"[:500])
+
+        return target
+
+    return {
+        "text_log": reader(".log", lambda p: exhaust.read_text_logs(p, patterns)),
+        "table_csv": reader(".csv", lambda p: exhaust.read_table(p, columns)),
+        "table_tsv": reader(".tsv", lambda p: exhaust.read_table(p, long)),
+        "table_json": reader(".json", lambda p: exhaust.read_table(p, columns)),
+        "table_jsonl": reader(".jsonl", lambda p: exhaust.read_table(p, long)),
+        "table_npz": reader(".npz", lambda p: exhaust.read_table(p, columns)),
+        "packed": reader(".csv.gz", lambda p: exhaust.read_table(p, columns)),
+        "archive": reader(".zip", lambda p: exhaust.read_table(p, columns)),
+        "tar": reader(".tar", lambda p: exhaust.read_table(p, columns)),
+        "keras_csv": reader(".csv", exhaust.read_keras_logs),
+        "keras_json": reader(".json", exhaust.read_keras_logs),
+        "tensorboard": reader(
+            ".tfevents", lambda p: exhaust.read_tensorboard(p, {"loss": "train/loss"})
+        ),
+        "run_records": reader(".jsonl", exhaust.read_runs),
+    }
+
+
+def tree(folder: Path) -> dict[str, Target]:
+    """Task trees."""
+    from metal_jax import task_tree
+
+    path, again = folder / "tree.json", folder / "again.json"
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        found = task_tree.read_json(path)
+        if len(found.tasks) < 200:
+            task_tree.draw(found)
+        task_tree.write_json(found, again)
+        if task_tree.read_json(again) != found:
+            raise AssertionError("another tree is read back")
+
+    return {"tree": read}
+
+
+def votes(folder: Path) -> dict[str, Target]:
+    """Label matrices and gold labels."""
+    from metal_jax import labeling, task_tree
+
+    nested = task_tree.TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+    (folder / "wrench").mkdir(exist_ok=True)
+    (folder / "wrench" / "label.json").write_text('{"0": "no", "1": "yes"}')
+
+    def reader(name: str, read: Callable[[Path], Any]) -> Target:
+        path = folder / name
+
+        def target(data: bytes) -> None:
+            path.write_bytes(data)
+            read(path)
+
+        return target
+
+    def stream(path: Path) -> None:
+        for _ in labeling.VoteStream(path, batch_items=64):
+            pass
+
+    return {
+        "votes_csv": reader("v.csv", labeling.read_votes),
+        "votes_tree": reader("t.csv", lambda p: labeling.read_votes(p, nested)),
+        "votes_npz": reader("v.npz", labeling.read_votes),
+        "votes_npy": reader("v.npy", labeling.read_votes),
+        "votes_wrench": reader("wrench/train.json", labeling.read_votes),
+        "gold_csv": reader("g.csv", lambda p: labeling.read_gold(p, nested, 3)),
+        "gold_npz": reader("g.npz", lambda p: labeling.read_gold(p, nested, 3)),
+        "stream_npz": reader("s.npz", stream),
+        "stream_npy": reader("s.npy", stream),
+    }
+
+
+GROUPS = {"architectures": architectures, "logs": logs, "tree": tree, "votes": votes}
+
+
+# ---- inputs -------------------------------------------------------------------------------------
+
+
+def seeds(name: str, folder: Path) -> list[bytes]:
+    """Sound inputs of a target, to start from."""
+    import gzip
+    import io
+    import tarfile
+    import zipfile
+
+    import numpy as np
+
+    from metal_jax import exhaust
+    from metal_jax._core.event_files import EventFileWriter
+
+    layer_list = '[{"type": "conv", "width": 16, "stride": [1, 2]}, {"type": "pool", "x": null}]'
+    keras_layers = (
+        '{"class_name": "Functional", "config": {"name": "m", "layers": [{"class_name": '
+        '"InputLayer", "name": "i", "config": {"batch_shape": [null, 8]}, "inbound_nodes": []}, '
+        '{"class_name": "Dense", "name": "d", "config": {"units": 3, "activation": "relu"}, '
+        '"inbound_nodes": [[["i", 0, 0, {}]]]}]}}'
+    )
+    csv = (
+        'id,net,params,seconds,status,acc_1,acc_2\na,C(8,3,1) SM(10),99,3,ok,0.1,0.4\nb,"x",,,,,\n'
+    )
+    long = "id\tepoch\tloss\na\t1\t3\na\t2\t2\nb\t1\tnan\n"
+    rows = '[{"id": "a", "net": "SM(10)", "loss": [2.0, 1.0], "seconds": "3"}]'
+    keras = '{"history": {"loss": [2, 1.5], "val_accuracy": [0.1, 0.2]}, "params": {"epochs": 2}}'
+    run = exhaust.Run("a", architecture=(exhaust.Layer("conv", {"width": 3}),), seconds=(1.0, 2.0))
+    events = folder / "seed.tfevents"
+    writer = EventFileWriter(events)
+    for step in range(3):
+        writer.scalars(step, {"loss": 0.5, "other": float("nan")})
+    writer.close()
+
+    def saved(save: Callable[..., Any], **arrays: Any) -> bytes:
+        file = io.BytesIO()
+        save(file, **arrays) if save is not np.save else np.save(file, arrays["L"])
+        return file.getvalue()
+
+    def zipped() -> bytes:
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a/t.csv", csv)
+        return file.getvalue()
+
+    def tarred() -> bytes:
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            entry = tarfile.TarInfo("t.csv")
+            entry.size = len(csv)
+            archive.addfile(entry, io.BytesIO(csv.encode()))
+        return file.getvalue()
+
+    torch_text = (
+        "Net(\n  (features): Sequential(\n    (0): Conv2d(3, 16, kernel_size=(3, 3), bias=False)\n"
+        "    (1-2): 2 x Block(\n      (a): ReLU(inplace=True)\n    )\n  )\n  (fc): "
+        "Linear(in_features=16, out_features=10)\n)"
+    )
+    columns = {"id": np.arange(2), "loss": np.ones((2, 3)), "net": np.array(["SM(10)"] * 2)}
+    matrix = np.array([[0, -1], [1, 1], [0, 0]])
+    given: dict[str, list[str | bytes]] = {
+        "cell_string": ["|conv~0|+|skip~0|pool~1|+|a~0|b~1|c~2|"],
+        "keras_json": [keras_layers, keras, rows],
+        "layer_list": [layer_list],
+        "layer_string": ["[C(64,3,1), P(2,2), D(1,2), FC(128), SM(10)]", "GAP(10) XY(1.5)"],
+        "recurrent_cell": ['{"a": {"op": "tanh", "input": ["x", "h_prev_0"]}, "h_new_0": {"op": '
+                           '"blend", "input": ["a", "h_prev_0"]}}'],
+        "torch_text": [torch_text],
+        "text_log": ["run a\nnet C(8,3,1) SM(10)\nepoch 1: loss 2.5\naccuracy 0.5 in 3 s\nepoch 2: "
+                     "loss nan\n", "epoch 1: loss 1e999\n"],
+        "table_csv": [csv], "keras_csv": ["epoch,loss,val_loss\n0,2,1\n1,1,1\n"],
+        "table_tsv": [long], "table_json": [rows, "[[1], 3, {}]"],
+        "table_jsonl": ['{"id": "a", "epoch": 1, "loss": 2}\n{"id": "a", "epoch": 2, "loss": 1}'],
+        "table_npz": [saved(np.savez, **columns), saved(np.savez_compressed, **columns)],
+        "packed": [gzip.compress(csv.encode())], "archive": [zipped()], "tar": [tarred()],
+        "tensorboard": [events.read_bytes()],
+        "run_records": [json.dumps(exhaust.to_json(run)) + "\n"],
+        "tree": ['{"a": {"x": {"b": ["u", "v"]}, "y": null}, "c": ["p", "q"]}', '{"t": ["x"]}',
+                 '{"t": {"l": {"t2": {"l": null, "m": {}}}}}'],
+        "votes_csv": ["item,worker,label\na,w,x\nb,w,y\na,v,y\n", 'item,lf,vote\n"a",1,0\nb,1,1\n'],
+        "votes_tree": ["item,worker,label\na,w,u\nb,w,a=x\na,v,y\n"],
+        "votes_npz": [saved(np.savez, L=matrix, k=2, items=np.array(["a", "b", "c"])),
+                      saved(np.savez_compressed, L=matrix.astype(np.int8))],
+        "votes_npy": [saved(np.save, L=matrix)],
+        "votes_wrench": ['{"0": {"label": 1, "weak_labels": [-1, 0], "data": {"text": "a"}}}'],
+        "gold_csv": ["item,label\n0,u\n1,y\n"],
+        "gold_npz": [saved(np.savez, Y=np.array([0, 1, -1]))],
+        "stream_npz": [saved(np.savez, L=matrix), saved(np.savez_compressed, L=matrix)],
+        "stream_npy": [saved(np.save, L=matrix)],
+    }  # fmt: skip
+    return [text.encode() if isinstance(text, str) else text for text in given[name]]
+
+
+def stress(seed: bytes) -> Iterator[bytes]:
+    """Long inputs, of pieces of a sound one: they show what takes squares of time."""
+    yield from (seed * 3000, seed[:-1] * 3000, seed[: len(seed) // 2] + b"\0" * 300_000)
+    for size in (1, 2, 7):
+        for start in range(0, min(len(seed), 60), size):
+            piece = seed[start : start + size]
+            yield seed[:start] + piece * (300_000 // size) + seed[start:]
+            yield piece * (300_000 // size)
+
+
+def mutated(rng: random.Random, pool: list[bytes]) -> bytes:
+    """An input with some changes."""
+    data = bytearray(rng.choice(pool))
+    for _ in range(rng.choice((1, 1, 2, 4, 16))):
+        at = rng.randrange(len(data) + 1)
+        kind = rng.randrange(6)
+        other = rng.choice(pool)
+        cut = rng.randrange(len(other) + 1)
+        if kind == 0 and data:
+            data[at % len(data)] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            data[at:at] = bytes(rng.randrange(256) for _ in range(rng.randrange(1, 5)))
+        elif kind == 2:
+            del data[at : at + rng.randrange(1, 20)]
+        elif kind == 3:
+            data[at:] = other[cut:]
+        elif kind == 4:
+            data[at:at] = other[cut : cut + rng.randrange(1, 40)]
+        else:
+            data[at:at] = rng.choice(_TOKENS)
+    return bytes(data[:MAX_LENGTH])
+
+
+_TOKENS = [
+    *(b"NaN", b"Infinity", b"-1", b"1e999", b"null", b"{}", b"[]", b'""', b"\\u0000", b"\xff"),
+    *(b"\0", b"9" * 30, b"~", b"|", b"+", b"(", b")", b": ", b"\n", b"\r", b'"', b",", b"\t"),
+    *("\u2028".encode(), "é".encode(), b"true", b"0.5", b"=", b"/../", b"<script>"),
+]
+
+
+def fuzz(group: str, seconds: float, seed: int, result: Path | None = None) -> Fuzzer:
+    """Try inputs on a group's targets: long ones first, then mutated ones until the time is over.
+
+    Args:
+        group: of `GROUPS`.
+        seconds: for how long.
+        seed: of the random changes.
+        result: a file for the counts.
+
+    Returns:
+        The fuzzer with its counts; with atheris the process ends instead.
+    """
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as name:
+        folder = Path(name)
+        fuzzer = Fuzzer(GROUPS[group](folder), result)
+        started = time.monotonic()
+        pools = {target: seeds(target, folder) for target in fuzzer.names}
+        rng = random.Random(seed)
+        long = [
+            (target, data) for target, pool in pools.items() for one in pool for data in stress(one)
+        ]
+        rng.shuffle(long)
+        number = {target: i for i, target in enumerate(fuzzer.names)}
+        for target, data in long:
+            if time.monotonic() - started > seconds / 4:
+                break
+            fuzzer(bytes([number[target]]) + data)
+        guided = sys.modules.get("atheris")
+        if guided is not None:
+            corpus = folder / "corpus"
+            corpus.mkdir()
+            for target, pool in pools.items():
+                for i, data in enumerate(pool):
+                    (corpus / f"{target}-{i}").write_bytes(bytes([number[target]]) + data)
+            left = int(seconds - (time.monotonic() - started))
+            options = [f"-max_total_time={left}", f"-max_len={MAX_LENGTH}", f"-seed={seed + 1}"]
+            # Faults are counted here; the engine is to stop for what kills or hangs the process.
+            guided.Setup(
+                [sys.argv[0], *options, "-timeout=60", "-rss_limit_mb=6000", str(corpus)], fuzzer
+            )
+            guided.Fuzz()
+        while time.monotonic() - started < seconds:
+            target = rng.choice(fuzzer.names)
+            fuzzer(bytes([number[target]]) + mutated(rng, pools[target]))
+        fuzzer.tell()
+        return fuzzer
+
+
+def main() -> None:
+    """Run the groups one after the other, each in a process of its own."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("groups", nargs="*", metavar="group", help=f"of {', '.join(GROUPS)}")
+    parser.add_argument("--seconds", type=float, default=600.0, help="for each group")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="append JSON lines to this")
+    parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.result is not None:
+        if importlib.util.find_spec("atheris") is not None:
+            import atheris  # pyright: ignore[reportMissingImports]
+
+            with atheris.instrument_imports(include=_PACKAGES):
+                import metal_jax.exhaust
+                import metal_jax.labeling
+                import metal_jax.task_tree  # noqa: F401
+        fuzz(options.groups[0], options.seconds, options.seed, options.result)
+        return
+    for group in options.groups or GROUPS:
+        with tempfile.TemporaryDirectory() as folder:
+            result = Path(folder, "result.json")
+            command = [sys.executable, "-m", "benchmarks.studies.fuzz", group, "--result"]
+            command += [str(result), "--seconds", str(options.seconds)]
+            done = subprocess.run(
+                [*command, "--seed", str(options.seed)], stderr=subprocess.PIPE, text=True
+            )
+            row = {"study": "fuzz", "group": group, **json.loads(result.read_text())}
+        row["engine"] = "atheris" if importlib.util.find_spec("atheris") else "mutations"
+        if done.returncode != 0:
+            row["faults"][f"the process ended with {done.returncode}"] = done.stderr[-2000:]
+        print(json.dumps(row), flush=True)
+        if options.out:
+            with options.out.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Fits of ever changing shapes for half an hour: does memory stay flat?
+
+    python -m benchmarks.studies.soak [--minutes 30] [--clear-every 25] [--out FILE]
+
+Each round draws a tree, a number of items and LFs, and fits, labels, trains a small network and
+compares architectures. JAX keeps each compiled program, one a shape, for as long as the process
+lives: a service whose shapes never come again calls `jax.clear_caches()` from time to time, as this
+study does every `--clear-every` rounds (0: never; `--shapes 1`: always the same shapes, which needs
+no clearing). One JSON line: resident memory, memory maps, open files and live arrays over time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from metal_jax import exhaust, label_model, network
+from metal_jax.labeling import overlap_statistics_of_batches, synthetic_votes
+from metal_jax.task_tree import TaskTree
+
+_TREES = (
+    TaskTree.single(2),
+    TaskTree.single(3),
+    TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}}),
+    TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": {"c": ["p", "q", "r"]}}}),
+)
+
+
+def one_round(rng: np.random.Generator) -> None:
+    """Fit to votes of random shapes, and use what was fitted."""
+    tree = _TREES[rng.integers(len(_TREES))]
+    num_items, num_lfs = int(rng.integers(50, 3000)), int(rng.integers(3, 15))
+    key = jax.random.key(int(rng.integers(2**31)))
+    votes = np.asarray(synthetic_votes(key, num_items, num_lfs, tree).votes)
+    result = label_model.fit(votes, tree)
+    probs = np.asarray(label_model.posterior(result, votes))
+    label_model.fit_dawid_skene(votes, tree)
+    overlap_statistics_of_batches([votes])
+    items = rng.normal(size=(num_items, int(rng.integers(2, 20)))).astype(np.float32)
+    inputs = network.fit_inputs("features", items)
+    config = network.NetworkConfig(widths=(int(rng.integers(2, 12)),))
+    examples = network.Examples(inputs.encode(items), probs)
+    settings = network.FitConfig(training=network.TrainingConfig(32, 20, 10))
+    network.fit(network.build(tree, inputs.encoder, config), examples, examples, settings, key=key)
+    layers = [
+        [
+            exhaust.Layer("conv", {"filters": int(rng.integers(64))})
+            for _ in range(rng.integers(2, 9))
+        ]
+        for _ in range(int(rng.integers(3, 9)))
+    ]
+    exhaust.pairwise([tuple(one) for one in layers])
+
+
+def memory() -> dict[str, int]:
+    """What the process holds now."""
+    gc.collect()
+    return {
+        "resident_bytes": int(Path("/proc/self/statm").read_text().split()[1]) * 4096,
+        "maps": len(Path("/proc/self/maps").read_text().splitlines()),
+        "files": len(os.listdir("/proc/self/fd")),
+        "arrays": len(jax.live_arrays()),
+    }
+
+
+def soak(minutes: float, clear_every: int, shapes: int, every: float = 60.0) -> dict[str, Any]:
+    """Rounds until the time is over.
+
+    Args:
+        minutes: for how long.
+        clear_every: rounds from one `jax.clear_caches` to the next; 0 never.
+        shapes: different draws of shapes; 0 for new ones each time.
+        every: seconds between two looks at the memory.
+
+    Returns:
+        Figures at the start (after the first clearing, or after ten rounds) and over time.
+    """
+    started = time.monotonic()
+    trace: list[dict[str, float]] = []
+    rounds = looked = 0
+    while time.monotonic() - started < 60 * minutes:
+        one_round(np.random.default_rng(rounds % shapes if shapes else rounds))
+        rounds += 1
+        if clear_every and rounds % clear_every == 0:
+            jax.clear_caches()
+        elif clear_every:
+            continue
+        if not trace or time.monotonic() - started > looked + every:
+            if not clear_every and rounds < max(shapes, 1):
+                continue
+            looked = time.monotonic() - started
+            trace.append({"minutes": looked / 60, "rounds": rounds, **memory()})
+    return {"rounds": rounds, "clear_every": clear_every, "shapes": shapes, "trace": trace}
+
+
+def main() -> None:
+    """Run and print one JSON line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--clear-every", type=int, default=25, metavar="ROUNDS")
+    parser.add_argument("--shapes", type=int, default=0, help="different ones; 0: always new")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="append the JSON line to this")
+    options = parser.parse_args()
+    row = {"study": "soak", **soak(options.minutes, options.clear_every, options.shapes)}
+    row |= {"jax": jax.__version__, "load": os.getloadavg()}
+    print(json.dumps(row))
+    if options.out:
+        with options.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()
