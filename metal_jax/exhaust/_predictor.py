@@ -54,6 +54,8 @@ class Predictor(NamedTuple):
         mean: o numbers; targets are standardised, after the logarithm where `is_log_modelled`.
         std: o numbers.
         anchor: o numbers, the mean last value seen, for runs that have none.
+        value_range: o pairs, the training runs' least and largest value: what was seen last of a run
+            that began wildly is not where it will end.
         judged: what the runs left out say of the members.
         curves: the regression on first epochs; None where none are seen.
     """
@@ -67,6 +69,7 @@ class Predictor(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     anchor: tuple[float, ...]
+    value_range: tuple[tuple[float, float], ...]
     judged: Judged
     curves: CurveExpert | None
 
@@ -138,11 +141,13 @@ def fit_predictor(
     inputs = build_inputs(runs, epochs_seen)
     arrays = encode(runs, inputs)
     values = np.stack([_targets(runs, name, epochs_seen, held_out) for name in outputs], 1)
-    anchors = _anchors(runs, outputs, epochs_seen, held_out)
+    ranges = np.stack([np.nanmin(values, 0), np.nanmax(values, 0)])
+    anchors = _anchors(runs, outputs, epochs_seen, held_out, ranges)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         default = np.nan_to_num(np.nanmean(anchors, 0))
-    rest = values - np.where(np.isnan(anchors), default, anchors)
+    anchors = np.where(np.isnan(anchors), default, anchors)
+    rest = values - anchors
     mean, std = np.nanmean(rest, 0), np.nanstd(rest, 0)
     # What is constant up to rounding has no scale.
     std = np.where(std > 1e-9 * np.maximum(np.nanmax(np.abs(values), 0), 1e-30), std, 1.0)
@@ -168,7 +173,7 @@ def fit_predictor(
     own = slice(len(names))
     curves, expected = None, None
     if inputs.curves:
-        last = np.where(np.isnan(anchors), default, anchors)[:, own]
+        last = anchors[:, own]
         draw = np.random.default_rng(np.asarray(jax.random.key_data(split_key)))
         curves, expected = fit_curve_expert(
             runs, names, values[:, own], last, inputs, held_out, draw
@@ -187,6 +192,7 @@ def fit_predictor(
         tuple(mean.tolist()),
         tuple(std.tolist()),
         tuple(default.tolist()),
+        tuple((low, high) for low, high in ranges.T.tolist()),
         judged,
         curves,
     )
@@ -216,7 +222,8 @@ def predict(predictor: Predictor, runs: Sequence[Run], coverage: float = 0.9) ->
     inputs = predictor.inputs
     network = network_of(predictor.config.network, inputs.vocabulary.size, predictor.targets)
     location, scale = apply_members(predictor.params, network, encode(runs, inputs))
-    anchors = _anchors(runs, names, inputs.epochs_seen, predictor.held_out)
+    ranges = np.array(predictor.value_range[:num]).T
+    anchors = _anchors(runs, names, inputs.epochs_seen, predictor.held_out, ranges)
     anchors = np.where(np.isnan(anchors), predictor.anchor[:num], anchors)
     mean, std = np.asarray(predictor.mean[:num]), np.asarray(predictor.std[:num])
     expected = None
@@ -273,9 +280,16 @@ def _auxiliary_targets(runs: Sequence[Run], epochs_seen: int, asked: set[str]) -
 
 
 def _anchors(
-    runs: Sequence[Run], names: Sequence[str], epochs_seen: int, held_out: str
+    runs: Sequence[Run],
+    names: Sequence[str],
+    epochs_seen: int,
+    held_out: str,
+    ranges: np.ndarray,
 ) -> np.ndarray:
-    """float64[n, o]: the last value seen, which the network corrects; NaN where there is none."""
+    """float64[n, o]: the last value seen, which the network corrects; NaN where there is none.
+
+    Within ranges float64[2, o].
+    """
     found = np.full((len(runs), len(names)), np.nan)
     for j, name in enumerate(names):
         if epochs_seen and not is_log_modelled(name):
@@ -289,4 +303,4 @@ def _anchors(
                 seed=0,
                 held_out=held_out,
             )
-    return found
+    return np.clip(found, *ranges)

@@ -95,6 +95,10 @@ def vote_counts(votes: np.ndarray, columns: Columns, weights: np.ndarray) -> np.
     """float64[d], the weighted number of votes of each column."""
     if votes.ndim == 3:
         return weights @ votes[:, columns.lf, columns.symbol]
+    num_nodes = int(columns.symbol.max(initial=-1)) + 1
+    if num_nodes <= FEW_NODES:
+        by_node = [np.einsum("n,nm->m", weights, votes == node) for node in range(num_nodes)]
+        return np.array(by_node).reshape(num_nodes, columns.num_lfs)[columns.symbol, columns.lf]
     codes = vote_codes(votes, columns)
     total = np.zeros(columns.num_columns + 1)  # first entry: no vote
     for column in codes.T:

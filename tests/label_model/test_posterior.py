@@ -20,7 +20,7 @@ from metal_jax.label_model import (
     tables_lf_accuracy,
 )
 from metal_jax.label_model._vote_sums import vote_sums, vote_tallies
-from metal_jax.label_model._votes import vote_incidence
+from metal_jax.label_model._votes import vote_counts, vote_incidence
 from metal_jax.labeling import Columns, column_ids, used_columns
 from metal_jax.task_tree import TaskTree, from_metal_hierarchy, node_sum
 
@@ -180,3 +180,17 @@ def test_sums_of_rows_by_loops_and_their_derivatives(x64, num_nodes, num_items):
             expected[i] += row.get(pair, 0)  # -2, never asked, and a node without a row: nothing
     np.testing.assert_allclose(sums(table, silence), expected, atol=1e-12)
     check_grads(total, (table, silence), order=1, modes=["fwd", "rev"])
+
+
+@pytest.mark.parametrize("num_nodes", [3, 20])  # node by node, by the columns' numbers
+def test_weighted_counts_by_loops(num_nodes):
+    random = np.random.default_rng(3)
+    votes = random.integers(-2, num_nodes, (90, 4)).astype(np.int8)
+    columns = used_columns(votes)
+    columns = Columns(columns.lf[1:], columns.symbol[1:], columns.num_lfs)  # one does not count
+    weights = random.random(90)
+    expected = [
+        sum(weights[i] for i in range(90) if votes[i, lf] == node)
+        for lf, node in zip(columns.lf, columns.symbol, strict=True)
+    ]
+    np.testing.assert_allclose(vote_counts(votes, columns, weights), expected, rtol=1e-12)
