@@ -14,13 +14,14 @@ from metal_jax.cli._common import (
     VOTES_HELP,
     add_gold_option,
     add_output_options,
+    add_seed_option,
     add_votes_options,
     plain_console,
     plain_table,
-    print_json,
-    quiet_progress,
+    show,
 )
 from metal_jax.cli._methods import Fitted, fit
+from metal_jax.cli._progress import quiet_progress
 
 if TYPE_CHECKING:
     from metal_jax.labeling import VoteFile
@@ -56,6 +57,7 @@ def add_command(commands: Any) -> None:
         metavar="N",
         help="rows of the table of LFs, those with most votes; 0 = all (default: 40)",
     )
+    add_seed_option(parser)
     add_output_options(parser)
     parser.set_defaults(run=_run)
 
@@ -70,7 +72,7 @@ def _run(options: argparse.Namespace) -> int:
         file = _votes.read_votes(options, options.votes)
         gold = _votes.read_gold(options, file)
         say("fitting the default label model")
-        model = fit("default", file.votes, file.tree, restarts=True)
+        model = fit("default", file.votes, file.tree, seed=options.seed, restarts=True)
         majority = fit("majority", file.votes, file.tree)
         say("comparing")
         about = {
@@ -90,11 +92,7 @@ def _run(options: argparse.Namespace) -> int:
         about["majority_vote_would_do"] = all(
             (1 - task["ties"]) * task["agreement"] >= _NEARLY_ALL for task in about["tasks"]
         )
-    if options.json:
-        print_json(about)
-    elif not options.quiet:
-        _print(about, options.num_lfs)
-    return 0
+    return show(options, about, _print, options.num_lfs)
 
 
 def _lfs(file: VoteFile, gold: np.ndarray | None, model: Fitted) -> list[dict[str, Any]]:

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metal_jax.cli._common import (
+    add_out_option,
     add_output_options,
     check_writable,
     plain_console,
     plain_table,
-    print_json,
-    quiet_progress,
     replaced,
+    show,
 )
+from metal_jax.cli._progress import quiet_progress
 
 if TYPE_CHECKING:
     from metal_jax.labeling import AppliedVotes, ApplyProgress, LabelingFunction
@@ -51,14 +52,12 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--tree", type=Path, required=True, metavar="FILE", help="task tree that LFs vote on (JSON)"
     )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="where to write, e.g. votes.npz"
-    )
+    add_out_option(parser, "votes.npz")
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="processes that run LFs (default: 1)"
     )
     parser.add_argument(
-        "--cache", type=Path, metavar="FOLDER", help="keep votes here, for the next time"
+        "--cache", type=Path, metavar="DIR", help="keep votes here, for the next time"
     )
     parser.add_argument(
         "--on-error",
@@ -110,11 +109,7 @@ def _run(options: argparse.Namespace) -> int:
     with replaced(options.out) as file:
         np.savez(file, allow_pickle=False, **arrays)
     about = _about(options, applied, last[-1])
-    if options.json:
-        print_json(about)
-    elif not options.quiet:
-        _print(about)
-    return 0
+    return show(options, about, _print)
 
 
 def _load_lfs(path: Path) -> list[LabelingFunction]:

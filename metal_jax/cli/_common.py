@@ -1,14 +1,12 @@
-"""What the commands share: the parser, common options, progress, and files replaced at once."""
+"""What the commands share: the parser, common options, and how results are shown."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,10 +25,15 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options
         )
+        self.set_defaults(command=self.prog)  # of nested ones the innermost stays
 
     def error(self, message: str) -> NoReturn:
         """Raise ValueError instead of printing the usage and leaving."""
-        raise ValueError(f"{message} (see {self.prog} --help)")
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+class UsageError(ValueError):
+    """Arguments that do not parse; says already where help is."""
 
 
 VOTES_HELP = """
@@ -61,6 +64,21 @@ def add_votes_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_out_option(
+    parser: argparse.ArgumentParser, example: str = "", *, metavar: str = "FILE"
+) -> None:
+    """The option that says where to write."""
+    where = f"where to write, e.g. {example}" if example else "folder to write"
+    parser.add_argument("--out", type=Path, required=True, metavar=metavar, help=where)
+
+
+def add_seed_option(parser: Any) -> None:
+    """The option of every command that draws random numbers."""
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the random numbers (default: 0)"
+    )
+
+
 def add_gold_option(parser: argparse.ArgumentParser, use: str) -> None:
     """The option that names a file of gold labels, and what they are used for."""
     parser.add_argument(
@@ -72,11 +90,36 @@ def add_gold_option(parser: argparse.ArgumentParser, use: str) -> None:
     )
 
 
-def add_output_options(parser: argparse.ArgumentParser) -> None:
+def add_output_options(parser: argparse.ArgumentParser, default: Any = False) -> None:
     """Options that every command has."""
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    group = parser.add_argument_group("output")
+    for name, text in (
+        ("--json", "print the summary as JSON"),
+        ("--quiet", "print nothing but errors; with --json the JSON alone"),
+        ("--debug", "show tracebacks"),
+    ):
+        group.add_argument(name, action="store_true", default=default, help=text)
+
+
+def show(
+    options: argparse.Namespace, about: Any, write: Callable[..., None], *arguments: Any
+) -> int:
+    """Print a summary as the options ask for.
+
+    Args:
+        options: of `add_output_options`.
+        about: the summary.
+        write: prints it for people.
+        arguments: of `write`, after the summary.
+
+    Returns:
+        The exit status.
+    """
+    if options.json:
+        print_json(about)
+    elif not options.quiet:
+        write(about, *arguments)
+    return 0
 
 
 _PIPE_WIDTH = 120  # rich takes 80 where it cannot ask, and would fold tables in files
@@ -96,30 +139,6 @@ def plain_table(names: list[str], numbers: list[str]) -> Table:
     for header in numbers:
         table.add_column(header, justify="right")
     return table
-
-
-def quiet_progress(options: argparse.Namespace) -> contextlib.AbstractContextManager[Any]:
-    """`progress` on stderr; nothing where that is no terminal."""
-    return progress(Console(stderr=True), options.quiet or not sys.stderr.isatty())
-
-
-@contextlib.contextmanager
-def progress(console: Console, quiet: bool) -> Iterator[Any]:
-    """A status line with the step and the time since the start; on a terminal, animated."""
-    if quiet:
-        yield lambda step: None
-        return
-    start = time.monotonic()
-    with console.status("starting") as status:
-
-        def say(step: str) -> None:
-            text = f"[{time.monotonic() - start:5.0f} s] {step}"
-            if console.is_terminal:
-                status.update(text)
-            else:
-                console.print(text, markup=False, highlight=False)
-
-        yield say
 
 
 def check_writable(path: Path, *inputs: Path | None) -> None:

@@ -14,11 +14,11 @@ from metal_jax.cli._common import (
     add_output_options,
     plain_console,
     plain_table,
-    print_json,
-    quiet_progress,
+    show,
 )
 from metal_jax.cli._items import ITEMS_HELP, Items, match_items
 from metal_jax.cli._predict import add_model_arguments, best_nodes, paths, predict_items
+from metal_jax.cli._progress import quiet_progress
 
 if TYPE_CHECKING:
     from metal_jax import network
@@ -83,11 +83,7 @@ def _run(options: argparse.Namespace) -> int:
         }
         if options.votes is not None:
             about["votes"] = _error_buckets(options, model, items, predictions, gold)
-    if options.json:
-        print_json(about)
-    elif not options.quiet:
-        _print(about, model.tree)
-    return 0
+    return show(options, about, _print, model.tree)
 
 
 def votes_on_items(

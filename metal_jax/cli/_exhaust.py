@@ -12,10 +12,11 @@ import numpy as np
 
 from metal_jax.cli import _exhaust_import, _exhaust_predict
 from metal_jax.cli._common import (
+    add_out_option,
     add_output_options,
+    add_seed_option,
     check_writable,
-    print_json,
-    quiet_progress,
+    show,
 )
 from metal_jax.cli._exhaust_sources import (
     SOURCES_HELP,
@@ -24,6 +25,7 @@ from metal_jax.cli._exhaust_sources import (
     print_sources,
     read_sources,
 )
+from metal_jax.cli._progress import quiet_progress
 
 if TYPE_CHECKING:
     from metal_jax.exhaust import Run
@@ -87,14 +89,14 @@ def _add_fit(steps: Any) -> None:
         metavar="ROLE",
         help="role that overfitting and seconds_to_best compare with (default: validation)",
     )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder to write the predictor to"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the random numbers (default: 0)")
+    add_out_option(parser, metavar="DIR")
+    add_seed_option(parser)
     parser.add_argument(
         "--members", type=int, metavar="M", help="networks of the ensemble (default: 8)"
     )
-    parser.add_argument("--steps", type=int, metavar="N", help="training steps (default: 1200)")
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="most optimiser steps (default: 1200)"
+    )
     add_source_options(parser)
     add_output_options(parser)
     parser.set_defaults(run=_fit)
@@ -136,19 +138,19 @@ def _fit(options: argparse.Namespace) -> int:
         "fit_seconds": time.monotonic() - start,
         "out": str(options.out),
     }
-    if options.json:
-        print_json(about)
-    elif not options.quiet:
-        console = print_sources(about, "runs")
-        for name, count in about["targets"].items():
-            console.print(f"target {name}: {count:,} runs have it")
-        seen = f"first {options.epochs_seen} epochs" if options.epochs_seen else "untrained"
-        console.print(
-            f"fitted {config.num_members} networks for {config.num_steps:,} steps ({seen}) in "
-            f"{about['fit_seconds']:.0f} s"
-        )
-        console.print(f"wrote {options.out}")
-    return 0
+    return show(options, about, _print)
+
+
+def _print(about: dict[str, Any]) -> None:
+    console = print_sources(about, "runs")
+    for name, count in about["targets"].items():
+        console.print(f"target {name}: {count:,} runs have it")
+    seen = f"first {about['epochs_seen']} epochs" if about["epochs_seen"] else "untrained"
+    console.print(
+        f"fitted {about['members']} networks for {about['steps']:,} steps ({seen}) in "
+        f"{about['fit_seconds']:.0f} s"
+    )
+    console.print(f"wrote {about['out']}")
 
 
 def _check_folder(path: Path) -> None:

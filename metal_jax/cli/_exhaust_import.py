@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from metal_jax.cli._common import (
+    add_out_option,
     add_output_options,
     check_writable,
     plain_console,
     plain_table,
-    print_json,
-    quiet_progress,
     replaced,
+    show,
 )
 from metal_jax.cli._exhaust_sources import (
     SOURCES_HELP,
@@ -28,6 +28,7 @@ from metal_jax.cli._exhaust_sources import (
     problem_line,
     read_sources,
 )
+from metal_jax.cli._progress import quiet_progress
 
 if TYPE_CHECKING:
     from metal_jax.exhaust import Problem, Run
@@ -60,9 +61,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "sources", type=Path, nargs="+", metavar="SOURCE", help="files, archives or folders"
     )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="where to write, e.g. runs.jsonl"
-    )
+    add_out_option(parser, "runs.jsonl")
     add_source_options(parser)
     add_output_options(parser)
     parser.set_defaults(run=_run)
@@ -86,11 +85,7 @@ def _run(options: argparse.Namespace) -> int:
         about = _describe(found._replace(runs=tuple(runs)), problems)
     about["out"] = str(options.out)
     about["problems_file"] = str(side) if problems else None
-    if options.json:
-        print_json(about)
-    elif not options.quiet:
-        _print(about)
-    return 0
+    return show(options, about, _print)
 
 
 def _write(path: Path, runs: Sequence[Run]) -> tuple[list[Run], list[Problem]]:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metal_jax.cli._common import (
+    add_out_option,
     add_output_options,
     check_writable,
     plain_table,
-    print_json,
-    quiet_progress,
     replaced,
+    show,
 )
 from metal_jax.cli._exhaust_sources import (
     SOURCES_HELP,
@@ -26,6 +26,7 @@ from metal_jax.cli._exhaust_sources import (
     print_sources,
     read_sources,
 )
+from metal_jax.cli._progress import quiet_progress
 
 if TYPE_CHECKING:
     from metal_jax.exhaust import Prediction, Predictor, Run
@@ -80,9 +81,7 @@ def _add_predict(steps: Any) -> None:
         epilog=_PREDICT_EPILOG,
     )
     _add_predictor_arguments(parser)
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="where to write, e.g. preds.csv"
-    )
+    add_out_option(parser, "preds.csv")
     add_source_options(parser)
     add_output_options(parser)
     parser.set_defaults(run=_predict)
@@ -97,22 +96,29 @@ def _add_search(steps: Any) -> None:
     )
     _add_predictor_arguments(parser)
     parser.add_argument(
+        "--target", metavar="NAME", help="what to choose by (default: the first that was fitted)"
+    )
+    add_search_options(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the table as CSV")
+    add_source_options(parser)
+    add_output_options(parser)
+    parser.set_defaults(run=_search)
+
+
+def add_search_options(parser: argparse.ArgumentParser) -> None:
+    """Options of a search among predictions."""
+    parser.add_argument(
         "--max-seconds",
         type=float,
         metavar="S",
-        help="longest predicted training time; the predictor needs the target seconds",
+        help="of the search: longest predicted training time; needs the target seconds",
     )
-    parser.add_argument("--top", type=int, default=3, metavar="K", help="how many (default: 3)")
     parser.add_argument(
-        "--target", metavar="NAME", help="what to choose by (default: the first that was fitted)"
+        "--top", type=int, default=3, metavar="K", help="of the search: how many (default: 3)"
     )
     parser.add_argument(
         "--goal", choices=("max", "min"), help="which is better, where the name does not tell"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the table as CSV")
-    add_source_options(parser)
-    add_output_options(parser)
-    parser.set_defaults(run=_search)
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -136,17 +142,7 @@ def _predict(options: argparse.Namespace) -> int:
         for t, name in enumerate(names)
     }
     about["out"] = str(options.out)
-    if options.json:
-        print_json(about)
-    elif not options.quiet:
-        console = print_sources(about, "candidates")
-        for name, row in about["targets"].items():
-            console.print(
-                f"{name}: predicted from {row['low']:.4g} to {row['high']:.4g}, intervals "
-                f"{row['mean_interval']:.4g} wide on average"
-            )
-        console.print(f"wrote {options.out}")
-    return 0
+    return show(options, about, _print_prediction)
 
 
 def _search(options: argparse.Namespace) -> int:
@@ -194,11 +190,7 @@ def _search(options: argparse.Namespace) -> int:
         "chosen": [dict(zip(header, row, strict=True)) for row in rows],
         "out": None if options.out is None else str(options.out),
     }
-    if options.json:
-        print_json(about)
-    elif not options.quiet:
-        _print_choice(about)
-    return 0
+    return show(options, about, _print_choice)
 
 
 # ---- common -------------------------------------------------------------------------------------
@@ -273,6 +265,16 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]])
     writer.writerows(rows)
     with replaced(path) as file:
         file.write(text.getvalue().encode("utf-8"))
+
+
+def _print_prediction(about: dict[str, Any]) -> None:
+    console = print_sources(about, "candidates")
+    for name, row in about["targets"].items():
+        console.print(
+            f"{name}: predicted from {row['low']:.4g} to {row['high']:.4g}, intervals "
+            f"{row['mean_interval']:.4g} wide on average"
+        )
+    console.print(f"wrote {about['out']}")
 
 
 def _print_choice(about: dict[str, Any]) -> None:

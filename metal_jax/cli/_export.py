@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metal_jax.cli._common import (
+    add_out_option,
     add_output_options,
     check_writable,
     plain_console,
-    print_json,
-    quiet_progress,
+    show,
 )
+from metal_jax.cli._progress import quiet_progress
 
 if TYPE_CHECKING:
     from jax.export import Exported
@@ -44,9 +45,7 @@ def add_command(commands: Any) -> None:
         epilog=_EPILOG,
     )
     parser.add_argument("model", type=Path, metavar="DIR", help="what train wrote")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="where to write, e.g. network.bin"
-    )
+    add_out_option(parser, "network.bin")
     parser.add_argument(
         "--platforms",
         type=lambda text: tuple(text.split(",")),
@@ -55,7 +54,11 @@ def add_command(commands: Any) -> None:
         help=f"what it can run on (default: {','.join(_PLATFORMS)})",
     )
     parser.add_argument(
-        "--items", type=int, default=1000, help="items of the call whose cost is shown"
+        "--cost-items",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="items of the call whose cost is shown (default: 1000)",
     )
     add_output_options(parser)
     parser.set_defaults(run=_run)
@@ -63,8 +66,8 @@ def add_command(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     check_writable(options.out)
-    if options.items < 1:
-        raise ValueError(f"--items: got {options.items}, expected at least 1")
+    if options.cost_items < 1:
+        raise ValueError(f"--cost-items: got {options.cost_items}, expected at least 1")
     from metal_jax import export, network
 
     with quiet_progress(options) as say:
@@ -72,12 +75,12 @@ def _run(options: argparse.Namespace) -> int:
         model = network.load_model(model_folder(options.model))
         say("lowering")
         exported = export.lower_network(model, platforms=options.platforms)
-        about = write_exported(options.out, exported, model.tree, options.items)
-    if options.json:
-        print_json(about)
-    elif not options.quiet:
-        plain_console().print("\n".join(summary(about)))
-    return 0
+        about = write_exported(options.out, exported, model.tree, options.cost_items)
+    return show(options, about, _print)
+
+
+def _print(about: dict[str, Any]) -> None:
+    plain_console().print("\n".join(summary(about)))
 
 
 def model_folder(folder: Path) -> Path:

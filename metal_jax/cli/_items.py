@@ -11,7 +11,7 @@ import numpy as np
 from metal_jax._core.archives import load_arrays
 
 ITEMS_HELP = """
-INPUT is one of
+ITEMS is one of
   texts.jsonl  a JSON object a line with "text" (it may be empty) and perhaps "item", a name
   x.npz        x: float[items, features], or embeddings: float[items, size]; perhaps items, names
   x.npy        float[items, features]

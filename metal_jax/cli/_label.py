@@ -15,17 +15,19 @@ from metal_jax._core.archives import load_arrays
 from metal_jax.cli._common import (
     VOTES_HELP,
     add_gold_option,
+    add_out_option,
     add_output_options,
+    add_seed_option,
     add_votes_options,
     check_writable,
     plain_console,
     plain_table,
-    print_json,
-    quiet_progress,
     replaced,
+    show,
 )
 from metal_jax.cli._export import summary, write_exported
 from metal_jax.cli._methods import METHODS, Fitted, check_options, fit
+from metal_jax.cli._progress import quiet_progress
 
 if TYPE_CHECKING:
     from metal_jax.labeling import VoteFile
@@ -75,9 +77,7 @@ def add_command(commands: Any) -> None:
         "--fit", type=Path, metavar="FILE", help="votes to fit, if others are labelled"
     )
     parser.add_argument("--predict", type=Path, metavar="FILE", help="votes to label after --fit")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="where to write, e.g. probs.npz"
-    )
+    add_out_option(parser, "probs.npz")
     add_votes_options(parser)
     parser.add_argument(
         "--method", choices=METHODS, default="default", help="see below (default: default)"
@@ -91,9 +91,7 @@ def add_command(commands: Any) -> None:
     add_gold_option(
         parser, "of items to fit, for methods that use them; the output agrees with them"
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="for methods that draw random numbers (default: 0)"
-    )
+    add_seed_option(parser)
     parser.add_argument(
         "--export",
         type=Path,
@@ -169,11 +167,7 @@ def _run(options: argparse.Namespace) -> int:
         "arrays": {name: list(array.shape) for name, array in arrays.items()},
         "export": exported,
     }
-    if options.json:
-        print_json(about)
-    elif not options.quiet:
-        _print(about, balance is not None)
-    return 0
+    return show(options, about, _print, balance is not None)
 
 
 def _inputs(options: argparse.Namespace) -> tuple[Path, Path | None]:

@@ -10,6 +10,7 @@ import metal_jax
 from metal_jax.cli import (
     _analyze,
     _apply,
+    _completion,
     _evaluate,
     _exhaust,
     _export,
@@ -19,7 +20,7 @@ from metal_jax.cli import (
     _reproduce,
     _train,
 )
-from metal_jax.cli._common import Parser
+from metal_jax.cli._common import Parser, UsageError
 from metal_jax.cli._compilation_cache import use_compilation_cache
 
 
@@ -33,23 +34,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
+    command = "metal-jax"
     try:
-        options = _parser().parse_args(arguments)
+        options = parser().parse_args(arguments)
+        command = options.command
         use_compilation_cache()
         return options.run(options)
     except KeyboardInterrupt as interrupt:
-        return _say(str(interrupt) or "interrupted", 1)
+        return _say(str(interrupt) or "interrupted; nothing was written", INTERRUPTED)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ValueError, OSError) as error:
         if debug:
             raise
-        return _say(_one_line(error), 2)
+        hint = "" if isinstance(error, UsageError) else f" (see {command} --help)"
+        return _say(f"{_one_line(error)}{hint}", 2)
     except Exception as error:
         if debug:
             raise
         return _say(f"failed: {type(error).__name__}: {_one_line(error)} (--debug shows where)", 1)
+
+
+INTERRUPTED = 130
+"""As a shell says of a program that SIGINT, signal 2, has ended: 128 + 2."""
 
 
 def _say(text: str, status: int) -> int:
@@ -63,10 +71,13 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="metal-jax", description=str(metal_jax.__doc__).partition("\n")[0])
-    parser.add_argument("--version", action="version", version=metal_jax.__version__)
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+def parser() -> Parser:
+    """The parser of the whole command line."""
+    main_parser = Parser(prog="metal-jax", description=str(metal_jax.__doc__).partition("\n")[0])
+    main_parser.add_argument(
+        "--version", action="version", version=metal_jax.__version__, help="show the version"
+    )
+    commands = main_parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _apply.add_command(commands)
     _analyze.add_command(commands)
     _label.add_command(commands)
@@ -77,4 +88,5 @@ def _parser() -> Parser:
     _exhaust.add_command(commands)
     _report.add_command(commands)
     _reproduce.add_command(commands)
-    return parser
+    _completion.add_command(commands)
+    return main_parser

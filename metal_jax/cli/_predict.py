@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metal_jax.cli._common import (
+    add_out_option,
     add_output_options,
     check_writable,
     plain_console,
     plain_table,
-    print_json,
-    quiet_progress,
     replaced,
+    show,
 )
 from metal_jax.cli._export import model_folder
 from metal_jax.cli._items import ITEMS_HELP, Items, read_items
+from metal_jax.cli._progress import quiet_progress
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
@@ -57,9 +58,7 @@ def add_command(commands: Any) -> None:
         epilog=_EPILOG,
     )
     add_model_arguments(parser)
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="where to write, e.g. labels.csv"
-    )
+    add_out_option(parser, "labels.csv")
     add_output_options(parser)
     parser.set_defaults(run=_run)
 
@@ -67,7 +66,7 @@ def add_command(commands: Any) -> None:
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """A model's folder, items, and how many are read at once."""
     parser.add_argument("model", type=Path, metavar="DIR", help="what train wrote")
-    parser.add_argument("items", type=Path, metavar="INPUT", help="items, as for train")
+    parser.add_argument("items", type=Path, metavar="ITEMS", help="items, as for train")
     parser.add_argument(
         "--batch-size", type=int, default=512, metavar="N", help="items at once (default: 512)"
     )
@@ -143,11 +142,7 @@ def _run(options: argparse.Namespace) -> int:
         },
         "out": str(options.out),
     }
-    if options.json:
-        print_json(about)
-    elif not options.quiet:
-        _print(about)
-    return 0
+    return show(options, about, _print)
 
 
 def _arrays(

@@ -12,11 +12,12 @@ from metal_jax.cli import _report_exhaust
 from metal_jax.cli._common import (
     VOTES_HELP,
     add_gold_option,
+    add_seed_option,
     add_votes_options,
-    quiet_progress,
 )
 from metal_jax.cli._items import ITEMS_HELP, match_items, read_items
 from metal_jax.cli._methods import METHODS, fit, takes
+from metal_jax.cli._progress import quiet_progress
 from metal_jax.cli._report_files import add_report_options, check_report_paths, write_report
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _add_votes(kinds: Any) -> None:
         help="refits on resampled items for the LFs' intervals; 0: as if the labels were known "
         "(default: 0)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the random numbers (default: 0)")
+    add_seed_option(parser)
     add_report_options(parser)
     parser.set_defaults(run=_votes)
 
@@ -94,7 +95,7 @@ def _add_network(kinds: Any) -> None:
     )
     parser.add_argument("model", type=Path, metavar="DIR", help="what train wrote")
     parser.add_argument(
-        "items", type=Path, nargs="?", metavar="INPUT", help="items to label, as for train"
+        "items", type=Path, nargs="?", metavar="ITEMS", help="items to label, as for train"
     )
     add_gold_option(parser, "of the items, to compare with")
     parser.add_argument(
@@ -181,7 +182,7 @@ def _texts(options: argparse.Namespace, file: VoteFile) -> list[str]:
 def _network(options: argparse.Namespace) -> int:
     check_report_paths(options, options.items, options.gold, options.votes)
     if options.items is None and (options.gold is not None or options.votes is not None):
-        raise ValueError("--gold and --votes: say of which items (INPUT)")
+        raise ValueError("--gold and --votes: say of which items (ITEMS)")
     if options.gold is None and options.votes is not None:
         raise ValueError("--votes: which votes go with mistakes takes --gold")
     from metal_jax import labeling, report

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metal_jax.cli._common import quiet_progress
-from metal_jax.cli._exhaust_predict import goal_of
+from metal_jax.cli._exhaust_predict import add_search_options, goal_of
 from metal_jax.cli._exhaust_sources import (
     SOURCES_HELP,
     about_sources,
     add_source_options,
     read_sources,
 )
+from metal_jax.cli._progress import quiet_progress
 from metal_jax.cli._report_files import add_report_options, check_report_paths, write_report
 
 if TYPE_CHECKING:
@@ -58,18 +58,7 @@ def add_command(kinds: Any) -> None:
     source.add_argument(
         "--predictions", type=Path, metavar="FILE", help="what exhaust predict wrote about the runs"
     )
-    parser.add_argument(
-        "--max-seconds",
-        type=float,
-        metavar="S",
-        help="of the search: longest predicted training time; needs the target seconds",
-    )
-    parser.add_argument(
-        "--top", type=int, default=3, metavar="K", help="of the search: how many (default: 3)"
-    )
-    parser.add_argument(
-        "--goal", choices=("max", "min"), help="which is better, where the name does not tell"
-    )
+    add_search_options(parser)
     add_source_options(parser)
     add_report_options(parser)
     parser.set_defaults(run=_run)

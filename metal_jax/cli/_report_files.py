@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metal_jax.cli._common import add_output_options, check_writable, plain_console, print_json
+from metal_jax.cli._common import (
+    add_out_option,
+    add_output_options,
+    check_writable,
+    plain_console,
+    show,
+)
 
 if TYPE_CHECKING:
     from metal_jax.report import Report
@@ -14,9 +20,7 @@ if TYPE_CHECKING:
 
 def add_report_options(parser: argparse.ArgumentParser) -> None:
     """Options that every report has."""
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="where to write, e.g. report.html"
-    )
+    add_out_option(parser, "report.html")
     parser.add_argument(
         "--png", type=Path, metavar="DIR", help="also write each figure as PNG (needs matplotlib)"
     )
@@ -58,12 +62,12 @@ def write_report(options: argparse.Namespace, page: Report, about: dict[str, Any
         "bytes": options.out.stat().st_size,
         "png": [str(path) for path in pictures],
     }
-    if options.json:
-        print_json(about)
-    elif not options.quiet:
-        console = plain_console()
-        console.print(f"sections: {', '.join(about['sections'])}")
-        if pictures:
-            console.print(f"wrote {len(pictures)} figures to {options.png}")
-        console.print(f"wrote {options.out} ({about['bytes'] / 1e6:.1f} MB); open it in a browser")
-    return 0
+    return show(options, about, _print, options.png)
+
+
+def _print(about: dict[str, Any], folder: Path | None) -> None:
+    console = plain_console()
+    console.print(f"sections: {', '.join(about['sections'])}")
+    if about["png"]:
+        console.print(f"wrote {len(about['png'])} figures to {folder}")
+    console.print(f"wrote {about['out']} ({about['bytes'] / 1e6:.1f} MB); open it in a browser")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from metal_jax.cli._common import progress, write_json
+from metal_jax.cli._common import check_writable, show, write_json
+from metal_jax.cli._kept import KeptSteps
+from metal_jax.cli._progress import quiet_progress
 from metal_jax.cli._reproduce_metal import add_common_options
 
 _SLOW = ("svr", "gradient_boosting", "gaussian_process")
@@ -22,22 +25,29 @@ def add_paper(papers: Any) -> None:
     """Add the paper to the sub-commands of `reproduce`."""
     text = "developer exhaust: baselines, edit distance and LSTM predict networks never trained"
     exhaust = papers.add_parser("exhaust", help=text, description=f"{text[0].upper()}{text[1:]}.")
-    exhaust.add_argument("--data", type=Path, help="folder of real data; adds five open logs")
+    exhaust.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of real data; adds five open logs"
+    )
     exhaust.add_argument(
         "--only", action="append", metavar="NAME", help="only this set of runs; may be repeated"
     )
     exhaust.add_argument(
-        "--pictures", type=Path, metavar="DIR", help="also draw pictures there (needs matplotlib)"
+        "--png", type=Path, metavar="DIR", help="also write each figure as PNG (needs matplotlib)"
     )
     add_common_options(
         exhaust,
         "exhaust.json",
         "1 seed, untrained networks only, a small LSTM, no slow baselines",
     )
-    exhaust.set_defaults(run=_reproduce_exhaust)
+    exhaust.set_defaults(run=_run)
 
 
-def _reproduce_exhaust(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> int:
+    return show(options, reproduce_exhaust(options), print_exhaust)
+
+
+def reproduce_exhaust(options: argparse.Namespace) -> dict[str, Any]:
+    """Run the protocol on every set of runs; what was found, which is in `--out` too."""
     from metal_jax import exhaust, reproduce
 
     if options.seeds < 1:
@@ -56,10 +66,11 @@ def _reproduce_exhaust(options: argparse.Namespace) -> int:
     for name in options.only or ():
         if name not in names:
             raise ValueError(f"--only: got {name!r}, expected one of {names}")
-    console = Console(stderr=options.quiet)
+    check_writable(options.out)
     start = time.monotonic()
     records = []
-    with progress(console, options.quiet) as say:
+    kept = KeptSteps(options.out, {"config": dataclasses.asdict(config), "data": options.data})
+    with quiet_progress(options) as say, kept.told():
         for problem in problems:
             if options.only and problem.name not in options.only:
                 continue
@@ -69,20 +80,39 @@ def _reproduce_exhaust(options: argparse.Namespace) -> int:
                 found = [*records, record]
                 write_json(options.out, {"paper": "developer exhaust", "results": found})
 
-            records.append(reproduce.run_exhaust(problem, config, on_progress=say, on_record=keep))
-            if options.pictures is not None:
+            records.append(
+                reproduce.run_exhaust(
+                    problem,
+                    config,
+                    on_progress=functools.partial(say.count, unit="steps"),
+                    remember=kept,
+                    on_record=keep,
+                )
+            )
+            if options.png is not None:
                 say(f"{problem.name}: pictures")
-                reproduce.draw_exhaust(problem, config, options.pictures)
-    if not options.quiet:
-        for record in records:
-            _print_record(console, record)
-        published = ", ".join(f"{k} {v}" for k, v in reproduce.PUBLISHED_EXHAUST.items())
-        console.print(f"Published, on other data: {published}.", markup=False, highlight=False)
-        console.print(
-            f"{time.monotonic() - start:.0f} s in all; every seed's figures are in {options.out}",
-            markup=False,
-        )
-    return 0
+                reproduce.draw_exhaust(problem, config, options.png)
+    return {
+        "paper": "developer exhaust",
+        "results": records,
+        "seconds": time.monotonic() - start,
+        "out": str(options.out),
+    }
+
+
+def print_exhaust(about: dict[str, Any]) -> None:
+    """Print the tables."""
+    from metal_jax import reproduce
+
+    console = Console()
+    for record in about["results"]:
+        _print_record(console, record)
+    published = ", ".join(f"{k} {v}" for k, v in reproduce.PUBLISHED_EXHAUST.items())
+    console.print(f"Published, on other data: {published}.", markup=False, highlight=False)
+    console.print(
+        f"{about['seconds']:.0f} s in all; every seed's figures are in {about['out']}",
+        markup=False,
+    )
 
 
 def _print_record(console: Console, record: dict) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import math
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,14 +17,24 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from metal_jax.cli._common import progress, write_json
+from metal_jax.cli._common import (
+    add_output_options,
+    add_seed_option,
+    check_writable,
+    show,
+    write_json,
+)
+from metal_jax.cli._kept import KeptSteps
+from metal_jax.cli._progress import quiet_progress
 
 
 def add_paper(papers: Any) -> None:
     """Add the paper to the sub-commands of `reproduce`."""
     text = "Snorkel MeTaL: supervised, LFs, label model, single- and multi-task networks"
     metal = papers.add_parser("metal", help=text, description=f"{text}.")
-    metal.add_argument("--data", type=Path, help="folder of real data; adds OpenI, TREC, CLINC150")
+    metal.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of real data; adds OpenI, TREC, CLINC150"
+    )
     metal.add_argument(
         "--ablations",
         action="store_true",
@@ -32,22 +42,33 @@ def add_paper(papers: Any) -> None:
         "as long",
     )
     add_common_options(metal, "results.json", "2 seeds, 2 sizes, no single tasks, no ceilings")
-    metal.set_defaults(run=_reproduce_metal)
+    metal.set_defaults(run=_run)
 
 
 def add_common_options(parser: Any, out: str, quick: str) -> None:
     """Options of every paper."""
     parser.add_argument(
-        "--out", type=Path, default=Path(out), help=f"where to write (default: {out})"
+        "--out",
+        type=Path,
+        default=Path(out),
+        metavar="FILE",
+        help=f"where to write (default: {out})",
     )
-    parser.add_argument("--seeds", type=int, default=5, help="repetitions (default: 5)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random numbers (default: 0)")
+    parser.add_argument(
+        "--seeds", type=int, default=5, metavar="N", help="repetitions (default: 5)"
+    )
+    add_seed_option(parser)
     parser.add_argument("--quick", action="store_true", help=quick)
-    parser.add_argument("--quiet", action="store_true", help="no progress, no table")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    # Suppressed: what stands before the paper's name must not be forgotten.
+    add_output_options(parser, argparse.SUPPRESS)
 
 
-def _reproduce_metal(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> int:
+    return show(options, reproduce_metal(options), print_metal)
+
+
+def reproduce_metal(options: argparse.Namespace) -> dict[str, Any]:
+    """Run the protocol on every data set; what was found, which is in `--out` too."""
     from metal_jax import reproduce
 
     _one_device_a_core()
@@ -60,24 +81,42 @@ def _reproduce_metal(options: argparse.Namespace) -> int:
         config = dataclasses.replace(
             config, num_seeds=min(options.seeds, 2), sizes=(50, 100), comparisons=False
         )
-    console = Console(stderr=not sys.stdout.isatty() and options.quiet)
+    check_writable(options.out)
     start = time.monotonic()
     records = []
-    with progress(console, options.quiet) as say:
+    kept = KeptSteps(options.out, {"config": dataclasses.asdict(config), "data": options.data})
+    with quiet_progress(options) as say, kept.told():
         say("reading data and applying labelling functions")
-        problems = reproduce.load_problems(options.data)
-        for problem in problems:
-            records.append(reproduce.run_metal(problem, config, on_progress=say))
-            # Written after each data set: an interrupted run keeps what it has.
+        for problem in reproduce.load_problems(options.data):
+            records.append(
+                reproduce.run_metal(
+                    problem,
+                    config,
+                    on_progress=functools.partial(say.count, unit="steps"),
+                    remember=kept,
+                )
+            )
+            # Written after each data set: whoever waits for the others may read it.
             write_json(options.out, {"paper": "Snorkel MeTaL", "results": records})
-    if not options.quiet:
-        for record in records:
-            _print_metal(console, record, reproduce.PUBLISHED, reproduce.summarise_metal(record))
-        console.print(
-            f"{time.monotonic() - start:.0f} s in all; every seed's figures are in {options.out}",
-            markup=False,
-        )
-    return 0
+    return {
+        "paper": "Snorkel MeTaL",
+        "results": records,
+        "seconds": time.monotonic() - start,
+        "out": str(options.out),
+    }
+
+
+def print_metal(about: dict[str, Any]) -> None:
+    """Print the tables."""
+    from metal_jax import reproduce
+
+    console = Console()
+    for record in about["results"]:
+        _print_metal(console, record, reproduce.PUBLISHED, reproduce.summarise_metal(record))
+    console.print(
+        f"{about['seconds']:.0f} s in all; every seed's figures are in {about['out']}",
+        markup=False,
+    )
 
 
 def _one_device_a_core() -> None:

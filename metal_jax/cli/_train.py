@@ -13,17 +13,19 @@ import numpy as np
 from metal_jax.cli._common import (
     VOTES_HELP,
     add_gold_option,
+    add_out_option,
     add_output_options,
+    add_seed_option,
     add_votes_options,
     check_writable,
     plain_console,
     plain_table,
-    print_json,
-    quiet_progress,
+    show,
     write_json,
 )
 from metal_jax.cli._items import ITEMS_HELP, Items, read_items
 from metal_jax.cli._methods import METHODS
+from metal_jax.cli._progress import quiet_progress
 
 if TYPE_CHECKING:
     from metal_jax import network
@@ -41,7 +43,7 @@ _WEIGHT_DECAY = {"bag": 0.6}  # most n-grams are rare, and each has an embedding
 _OTHER_WEIGHT_DECAY = 0.01
 
 _EPILOG = f"""{VOTES_HELP}
-{ITEMS_HELP.replace("INPUT", "ITEMS")}
+{ITEMS_HELP}
 Items and votes are matched by name where both have names, otherwise by order.
 
 DIR gets
@@ -75,7 +77,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--features", type=Path, required=True, metavar="ITEMS", help="what the network reads"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    add_out_option(parser, metavar="DIR")
     add_votes_options(parser)
     parser.add_argument(
         "--method", choices=METHODS, default="default", help="label model (default: default)"
@@ -101,7 +103,11 @@ def _add_network_options(parser: argparse.ArgumentParser) -> None:
         help="units of the trunk's layers, the last repeated (default: 64)",
     )
     group.add_argument(
-        "--dropout", type=float, default=0.5, help="after each layer of the trunk (default: 0.5)"
+        "--dropout",
+        type=float,
+        default=0.5,
+        metavar="N",
+        help="after each layer of the trunk (default: 0.5)",
     )
 
 
@@ -138,7 +144,6 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         ("--confidence", float, 0.0, "least top probability of a label that counts"),
         ("--smoothing", float, 0.0, "how far uncertain labels are softened, 0 to 1"),
         ("--consistency", float, 0.0, "weight of what it teaches itself on unlabelled items"),
-        ("--seed", int, 0, "of the split, the parameters and the batches"),
     ]
     for name, kind, default, text in numbers:
         group.add_argument(
@@ -150,6 +155,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"decoupled (default: {_WEIGHT_DECAY['bag']} for bag, else {_OTHER_WEIGHT_DECAY})",
     )
+    add_seed_option(group)
     group.add_argument(
         "--no-checkpoints", action="store_true", help="do not save the training on the way"
     )
@@ -183,11 +189,7 @@ def _run(options: argparse.Namespace) -> int:
         read = _soft_labels.labels_from_file if options.votes is None else None
         labels = (read or _soft_labels.labels_from_votes)(options, items)
         about = _fit(options, items, encoder, labels, say)
-    if options.json:
-        print_json(about)
-    elif not options.quiet:
-        _print(about, options.verbose)
-    return 0
+    return show(options, about, _print, options.verbose)
 
 
 def _check_folder(folder: Path) -> None:

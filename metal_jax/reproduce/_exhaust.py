@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ from metal_jax.exhaust import (
     top_k_overlap,
 )
 from metal_jax.reproduce._exhaust_problems import ExhaustProblem
+from metal_jax.reproduce._steps import OnProgress, Remember, make_again, no_progress
 
 #: What the paper's abstract prints, on its own data.
 PUBLISHED_EXHAUST = {
@@ -65,7 +67,8 @@ def run_exhaust(
     problem: ExhaustProblem,
     config: ExhaustConfig,
     *,
-    on_progress: Callable[[str], None] = lambda text: None,
+    on_progress: OnProgress = no_progress,
+    remember: Remember = make_again,
     on_record: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> dict[str, Any]:
     """Predict every network from the others, by every method.
@@ -73,7 +76,9 @@ def run_exhaust(
     Args:
         problem: the runs.
         config: settings.
-        on_progress: called with what is being done.
+        on_progress: told what comes next.
+        remember: may keep the predictions of each fold, so that a run that is interrupted need not
+            make them again.
         on_record: called with the record so far after each seed's untrained networks, and again
             after its partial curves.
 
@@ -94,20 +99,29 @@ def run_exhaust(
         "search": {},
         "noise": noise_floor(problem),
     }
+    parts = ("untrained", "quarter")[: 2 if config.curves and problem.epochs_seen else 1]
+    num_folds = 1 if problem.fixed_test else NUM_FOLDS
+    num_steps, done = 1 + config.num_seeds * len(parts) * num_folds, 0
+
+    def say(step: str) -> None:
+        nonlocal done
+        on_progress(f"{problem.name}: {step}", done, num_steps)
+        done += 1
+
+    say("edit distances")
     distances = None
     architectures = [run.architecture for run in problem.runs]
     if all(architecture is not None for architecture in architectures):
-        on_progress(f"{problem.name}: edit distances")
         known = [architecture for architecture in architectures if architecture is not None]
         distances = np.asarray(pairwise(known, known))
     for seed in range(config.num_seeds):
         key = jax.random.fold_in(jax.random.key(config.seed), seed)
         fold_key, lstm_key = jax.random.split(key)
         folds = _folds(problem, fold_key)
-        for part in ("untrained", "quarter")[: 2 if config.curves and problem.epochs_seen else 1]:
+        for part in parts:
             epochs = 0 if part == "untrained" else problem.epochs_seen
             found = _predict_all(
-                problem, config, folds, distances, epochs, seed, lstm_key, on_progress
+                problem, config, folds, distances, epochs, seed, lstm_key, say, remember
             )
             for method, predictions in found.items():
                 into = record[part].setdefault(method, {})
@@ -173,20 +187,18 @@ def _predict_all(
     epochs_seen: int,
     seed: int,
     key: jax.Array,
-    on_progress: Callable[[str], None],
+    say: Callable[[str], None],
+    remember: Remember,
 ) -> dict[str, dict[str, dict[str, np.ndarray]]]:
     """Method -> target -> "mean" (and "low", "high") of every network by the other folds."""
     runs, num = problem.runs, len(problem.runs)
     found: dict[str, dict[str, dict[str, np.ndarray]]] = {}
 
-    def put(method: str, name: str, field: str, rows: np.ndarray, values: np.ndarray) -> None:
-        columns = found.setdefault(method, {}).setdefault(name, {})
-        columns.setdefault(field, np.full(num, np.nan))[rows] = values
-
-    for fold in range(folds.max() + 1):
+    def predict_fold(fold: int) -> dict[str, np.ndarray]:
+        """Predictions of a fold's networks, by "method|field|target"."""
+        parts: dict[str, np.ndarray] = {}
         test, train = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         train_runs, test_runs = [runs[i] for i in train], [runs[i] for i in test]
-        on_progress(f"{problem.name}: seed {seed}, fold {fold}, {epochs_seen} epochs seen")
         for name in problem.targets:
             values = _values(train_runs, name, problem, epochs_seen)
             if epochs_seen == 0:
@@ -200,7 +212,7 @@ def _predict_all(
                         log=is_log_modelled(name),
                         distances=None if distances is None else distances[np.ix_(test, train)],
                     )
-                    put(method, name, "mean", test, predicted)
+                    parts[f"{method}|mean|{name}"] = predicted
             elif not is_log_modelled(name):
                 for method in CURVE_BASELINES:
                     predicted = predict_from_curve(
@@ -213,7 +225,7 @@ def _predict_all(
                         seed=seed,
                         held_out=problem.held_out,
                     )
-                    put(method, name, "mean", test, predicted)
+                    parts[f"{method}|mean|{name}"] = predicted
         predictor = fit_predictor(
             train_runs,
             problem.targets,
@@ -224,9 +236,19 @@ def _predict_all(
         )
         prediction = predict(predictor, test_runs)
         for j, name in enumerate(problem.targets):
-            put(LSTM, name, "mean", test, prediction.mean[:, j])
-            put(LSTM, name, "low", test, prediction.low[:, j])
-            put(LSTM, name, "high", test, prediction.high[:, j])
+            parts[f"{LSTM}|mean|{name}"] = prediction.mean[:, j]
+            parts[f"{LSTM}|low|{name}"] = prediction.low[:, j]
+            parts[f"{LSTM}|high|{name}"] = prediction.high[:, j]
+        return parts
+
+    for fold in range(folds.max() + 1):
+        step = f"seed {seed}, fold {fold}, {epochs_seen} epochs seen"
+        say(step)
+        parts = remember(f"{problem.name}: {step}", functools.partial(predict_fold, fold))
+        for place, values in parts.items():
+            method, field, name = place.split("|", 2)
+            columns = found.setdefault(method, {}).setdefault(name, {})
+            columns.setdefault(field, np.full(num, np.nan))[folds == fold] = values
     return found
 
 

@@ -34,6 +34,7 @@ from metal_jax import label_model, network
 from metal_jax.reproduce._metal_networks import SHAPE, SUPERVISED_HELD_OUT, Networks
 from metal_jax.reproduce._metal_scores import compare_hits, gold_leaf_probs, item_hits, score_hits
 from metal_jax.reproduce._problems import Problem
+from metal_jax.reproduce._steps import OnProgress, Remember, make_again, no_progress
 
 PUBLISHED = {"over_supervised": 11.2, "over_lfs": 9.5}
 """Published gains in points of accuracy (DEEM 2018, abstract): radiology and news, not our data."""
@@ -78,12 +79,12 @@ class MetalConfig:
     seed: int = 0
 
 
-Progress = Callable[[str], None]
-"""Called with the name of each step before it starts."""
-
-
 def run_metal(
-    problem: Problem, config: MetalConfig = MetalConfig(), *, on_progress: Progress | None = None
+    problem: Problem,
+    config: MetalConfig = MetalConfig(),
+    *,
+    on_progress: OnProgress = no_progress,
+    remember: Remember = make_again,
 ) -> dict[str, Any]:
     """Run the protocol on one data set.
 
@@ -91,35 +92,40 @@ def run_metal(
         problem: data and votes.
         config: seeds, sizes, training settings.
         on_progress: told what comes next.
+        remember: may keep the predictions of each row, so that a run that is interrupted need not
+            train its networks again.
 
     Returns:
         A JSON-able record: data set, sizes, and for each row the scores of every seed on `"all"`
         and on `"covered"` test items; with `comparisons` also `"significance"`, how sure it is
         that one multi-task network is better than a network for each task.
     """
-
-    def say(step: str) -> None:
-        if on_progress is not None:
-            on_progress(f"{dataset.name}: {step}")
-
     dataset, votes = problem.dataset, problem.votes
     tree, splits = dataset.tree, dataset.splits
+    sizes = [size for size in config.sizes if size <= len(splits["small"])]
+    num_steps, done = _num_steps(problem, config, sizes), 0
+
+    def say(step: str) -> None:
+        nonlocal done
+        on_progress(f"{dataset.name}: {step}", done, num_steps)
+        done += 1
+
     say("features")
     networks = Networks(problem, config.num_seeds, config.fit, jax.random.key(config.seed))
     test_votes = votes[splits["test"]]
     covered = (test_votes >= 0).any(axis=1)
     rows: dict[str, Any] = {}
 
-    def judge(row: str, predictions: np.ndarray) -> np.ndarray:
+    def judge(row: str, predict: Callable[[], np.ndarray]) -> np.ndarray:
         """Keep the scores of float[r, b, s]; the hits float[r, t + 1, b] of all test items."""
+        kept = remember(f"{dataset.name}: {row}", lambda: {"predictions": predict()})
+        predictions = kept["predictions"]
         hits = np.stack([item_hits(dataset, p, splits["test"]) for p in predictions])
         rows[row] = {}
         for name, part in (("all", hits), ("covered", hits[..., covered])):
             scores = [score_hits(tree, of_seed) for of_seed in part]
             rows[row][name] = {field: [s[field] for s in scores] for field in scores[0]}
         return hits
-
-    sizes = [size for size in config.sizes if size <= len(splits["small"])]
 
     def supervised(size: int, *, votes_too: bool = False) -> np.ndarray:
         labelled = splits["small"][:size]
@@ -129,42 +135,42 @@ def run_metal(
 
     for size in sizes:
         say(f"supervised network, {size} labels")
-        judge(f"supervised, {size} labels", supervised(size))
+        judge(f"supervised, {size} labels", functools.partial(supervised, size))
 
     say("label model")
     majority = np.asarray(label_model.majority_vote(test_votes, tree))
-    judge("LFs, majority vote", majority[None])
+    judge("LFs, majority vote", lambda: majority[None])
     fit = label_model.fit(votes[splits["train"]], tree)
 
     def posterior(of: np.ndarray) -> np.ndarray:
         return np.asarray(label_model.posterior(fit, votes[of]))
 
-    judge("LFs, label model", posterior(splits["test"])[None])
+    judge("LFs, label model", lambda: posterior(splits["test"])[None])
     soft = posterior(networks.train)
 
     significance = {}
     single = None
     if config.comparisons:
         say(f"{tree.num_tasks} {SINGLE_TASK}")
-        single = judge(SINGLE_TASK, networks.single_tasks(networks.train, soft))
+        single = judge(SINGLE_TASK, lambda: networks.single_tasks(networks.train, soft))
     gold = gold_leaf_probs(tree, dataset.gold[networks.train])
     for suffix, votes_too in (("", False), (" + votes", True)):
         say(f"{MULTI_TASK}{suffix}")
-        predictions = networks.multi_task(networks.train, soft, votes=votes_too)
-        hits = judge(f"{MULTI_TASK}{suffix}", predictions)
+        train = functools.partial(networks.multi_task, networks.train, votes=votes_too)
+        hits = judge(f"{MULTI_TASK}{suffix}", functools.partial(train, soft))
         if single is not None and not votes_too:
             significance = {"significance": compare_hits(hits, single, config.seed)}
         if config.comparisons:
             say(f"{MULTI_TASK}{suffix} on all gold labels")
-            predictions = networks.multi_task(networks.train, gold, votes=votes_too)
-            judge(f"all gold labels{suffix}", predictions)
+            judge(f"all gold labels{suffix}", functools.partial(train, gold))
     if config.comparisons and _VOTES_SIZE in sizes:
         say(f"supervised network + votes, {_VOTES_SIZE} labels")
-        judge(f"supervised, {_VOTES_SIZE} + votes", supervised(_VOTES_SIZE, votes_too=True))
+        predict = functools.partial(supervised, _VOTES_SIZE, votes_too=True)
+        judge(f"supervised, {_VOTES_SIZE} + votes", predict)
     if config.ablations:
         for name, train in _ablations(networks, soft, splits["train"], posterior).items():
             say(f"{MULTI_TASK}, {name}")
-            judge(f"{MULTI_TASK}, {name}", train())
+            judge(f"{MULTI_TASK}, {name}", train)
     return {
         "data": dataset.name,
         "note": problem.note,
@@ -179,6 +185,17 @@ def run_metal(
         "rows": rows,
         **significance,
     }
+
+
+def _num_steps(problem: Problem, config: MetalConfig, sizes: list[int]) -> int:
+    """How many steps `run_metal` tells of."""
+    number = 4 + len(sizes)  # features, the label model, two multi-task networks
+    if config.comparisons:
+        number += 3 + (_VOTES_SIZE in sizes)
+    if config.ablations:
+        voted = (problem.votes[problem.dataset.splits["train"]] >= 0).any(axis=1)
+        number += len(_SHAPES) + 2 + (not voted.all())
+    return number
 
 
 def _ablations(

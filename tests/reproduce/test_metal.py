@@ -96,7 +96,7 @@ def test_the_network_learns_what_the_lfs_do_not_see(record):
 def test_the_same_seed_gives_the_same_record_and_progress_is_told(record):
     steps = []
     config = dataclasses.replace(CONFIG, sizes=(), comparisons=False)
-    again = run_metal(toy_problem(), config, on_progress=steps.append)
+    again = run_metal(toy_problem(), config, on_progress=lambda step, *_: steps.append(step))
     assert again["rows"] == {name: record["rows"][name] for name in again["rows"]}
     assert "significance" not in again
     assert "gap_recovered" not in summarise_metal(again)
@@ -295,7 +295,7 @@ def test_bad_input_is_one_line_and_status_2(arguments, message, capsys, tmp_path
 def test_flags_reach_the_protocol(monkeypatch, record, tmp_path, capsys):
     asked = []
 
-    def run(problem, config, *, on_progress):
+    def run(problem, config, *, on_progress, remember):
         asked.append(config)
         return record
 
