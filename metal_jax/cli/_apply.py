@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,8 @@ or in a list, in the order of the file. ITEMS.jsonl has a JSON object a line, wh
 mapping; "item", if it is there, is its name. The output is an .npz of L, lf_names and perhaps
 items, which `analyze` and `label` read.
 
-With --cache, LFs that did not change do not run again, and work that was interrupted goes on.
+With --cache, LFs that did not change do not run again. Without it, votes are kept in <out>.partial
+while the command runs, so that one that was interrupted goes on where it was.
 
 Examples:
   metal-jax apply lfs.py texts.jsonl --tree tree.json --out votes.npz --cache votes.cache
@@ -74,19 +76,19 @@ def _run(options: argparse.Namespace) -> int:
     from metal_jax import labeling, task_tree  # loads JAX
 
     tree = task_tree.read_json(options.tree)
-    lfs = _load_lfs(options.lfs)
-    items = _read_items(options.items)
+    lfs = load_lfs(options.lfs)
+    items = read_objects(options.items)
+    cache, partial = options.cache, None
+    if cache is None and all(map(_is_known, lfs)):
+        cache = partial = options.out.with_name(f"{options.out.name}.partial")
     last: list[ApplyProgress] = []
     with quiet_progress(options) as say:
 
         def tell(progress: ApplyProgress) -> None:
             last[:] = [progress]
             errors = sum(progress.num_errors.values())
-            say(
-                f"{progress.num_items:,} of {len(items):,} items, "
-                f"{progress.items_per_second:,.0f} items/s"
-                + (f", {errors:,} errors in {len(progress.num_errors)} LFs" if errors else "")
-            )
+            note = f"{errors:,} errors in {len(progress.num_errors)} LFs" if errors else ""
+            say.count("running the LFs", progress.num_items, len(items), note=note)
 
         try:
             applied = labeling.apply(
@@ -96,11 +98,17 @@ def _run(options: argparse.Namespace) -> int:
                 on_error=options.on_error,
                 on_progress=tell,
                 workers=options.workers,
-                cache=options.cache,
+                cache=cache,
+                block_size=_block_size(len(items)),
             )
-        except KeyboardInterrupt as interrupt:
-            hint = "" if options.cache is None else "; run it again and it goes on where it was"
-            raise KeyboardInterrupt(f"interrupted{hint}") from interrupt
+        except KeyboardInterrupt:
+            done = last[0].num_items if last else 0
+            if cache is None:
+                raise
+            raise KeyboardInterrupt(
+                f"interrupted after {done:,} of {len(items):,} items; their votes are kept in "
+                f"{cache}: run the same command again, and it goes on from there"
+            ) from None
     arrays = {"L": applied.votes, "lf_names": np.asarray(applied.lf_names, str)}
     if tree.num_tasks == 1:
         arrays["k"] = np.asarray(tree.num_nodes)
@@ -108,11 +116,29 @@ def _run(options: argparse.Namespace) -> int:
         arrays["items"] = np.asarray(names, str)
     with replaced(options.out) as file:
         np.savez(file, allow_pickle=False, **arrays)
+    if partial is not None:
+        shutil.rmtree(partial)
     about = _about(options, applied, last[-1])
     return show(options, about, _print)
 
 
-def _load_lfs(path: Path) -> list[LabelingFunction]:
+def _is_known(lf: LabelingFunction) -> bool:
+    """Whether it can be told when an LF changes, without which its votes must not be kept."""
+    from metal_jax import labeling
+
+    try:
+        labeling.lf_digest(lf)
+    except ValueError:
+        return False
+    return True
+
+
+def _block_size(num_items: int) -> int:
+    """Items that are kept together: a power of two, so that some more items do not change it."""
+    return min(max(2 ** ((num_items // 256).bit_length() - 1), 16), 1024) if num_items > 255 else 16
+
+
+def load_lfs(path: Path) -> list[LabelingFunction]:
     """The labelling functions of a module, each once, in the order of the file."""
     from metal_jax.labeling import LabelingFunction
 
@@ -141,7 +167,8 @@ def _load_lfs(path: Path) -> list[LabelingFunction]:
     return list(found.values())
 
 
-def _read_items(path: Path) -> list[dict[str, Any]]:
+def read_objects(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines, one for each item."""
     items = []
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):

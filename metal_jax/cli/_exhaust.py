@@ -112,22 +112,40 @@ def _fit(options: argparse.Namespace) -> int:
 
     given = {"num_members": options.members, "num_steps": options.steps}
     config = exhaust.PredictorConfig(**{k: v for k, v in given.items() if v is not None})
+    kept = options.out.with_name(f"{options.out.name}.partial.npz")
     start = time.monotonic()
     with quiet_progress(options) as say:
         found = read_sources(options, options.runs, say)
         names = list(dict.fromkeys(options.target or [_DEFAULT_TARGET]))
         counts = [_num_known(found.runs, name, options) for name in names]
-        say(f"training {config.num_members} networks on {len(found.runs)} runs")
-        predictor = exhaust.fit_predictor(
-            found.runs,
-            names,
-            key=jax.random.key(options.seed),
-            epochs_seen=options.epochs_seen,
-            held_out=options.held_out,
-            config=config,
-        )
+        what = f"training {config.num_members} networks on {len(found.runs):,} runs"
+        steps: list[int] = []
+
+        def tell(step: int, total: int) -> None:
+            steps.append(step)
+            say.count(what, step, total, "steps")
+
+        try:
+            predictor = exhaust.fit_predictor(
+                found.runs,
+                names,
+                key=jax.random.key(options.seed),
+                epochs_seen=options.epochs_seen,
+                held_out=options.held_out,
+                config=config,
+                on_progress=tell,
+                checkpoint=kept,
+            )
+        except KeyboardInterrupt:
+            if not kept.is_file():
+                raise
+            raise KeyboardInterrupt(
+                f"interrupted after step {steps[-1]}; the training is kept in {kept}: run the same "
+                "command again, and it goes on from there"
+            ) from None
         say("writing")
         exhaust.save_predictor(options.out, predictor)
+        kept.unlink(missing_ok=True)
     about = {
         **about_sources(found),
         "targets": dict(zip(names, counts, strict=True)),
@@ -138,6 +156,8 @@ def _fit(options: argparse.Namespace) -> int:
         "fit_seconds": time.monotonic() - start,
         "out": str(options.out),
     }
+    if steps[0]:
+        about["resumed_at"] = steps[0]
     return show(options, about, _print)
 
 

@@ -20,6 +20,7 @@ from metal_jax.cli._common import (
     replaced,
     show,
 )
+from metal_jax.cli._exhaust_resume import KeptReadings
 from metal_jax.cli._exhaust_sources import (
     SOURCES_HELP,
     Found,
@@ -40,7 +41,8 @@ _EPILOG = f"""{SOURCES_HELP}
 
 The output is JSON lines, one run record a line (see metal_jax.exhaust.to_json), and takes its
 place in one step. What could not be read, or not as it stands, goes to
-<out>.problems.jsonl with file, line, reason and the raw text.
+<out>.problems.jsonl with file, line, reason and the raw text. An import that was interrupted goes
+on with the same command; what it had read is in <out>.partial until then.
 
 Examples:
   metal-jax exhaust import logs/ --out runs.jsonl
@@ -72,8 +74,21 @@ def _run(options: argparse.Namespace) -> int:
     maps = (options.columns, options.patterns, options.tags)
     for path in (options.out, side):
         check_writable(path, *options.sources, *maps)
+    how = {name: getattr(options, name) for name in ("layout", "reader", "percent")}
+    how["maps"] = [None if path is None else path.read_text(errors="replace") for path in maps]
+    kept = KeptReadings(options.out, how)
     with quiet_progress(options) as say:
-        found = read_sources(options, options.sources, say, leave_out=(options.out, side))
+        try:
+            apart = (options.out, side, kept.path)
+            found = read_sources(options, options.sources, say, leave_out=apart, kept=kept)
+        except KeyboardInterrupt:
+            number = kept.save()
+            if not number:
+                raise
+            raise KeyboardInterrupt(
+                f"interrupted; what was read of {number:,} files is kept in {kept.path}: run "
+                "the same command again, and it goes on after them"
+            ) from None
         say("writing")
         runs, unwritable = _write(options.out, found.runs)
         problems = [*found.problems, *unwritable]
@@ -82,6 +97,7 @@ def _run(options: argparse.Namespace) -> int:
             with replaced(side) as file:
                 for problem in problems:
                     _write_line(file, problem._asdict())
+        kept.remove()
         about = _describe(found._replace(runs=tuple(runs)), problems)
     about["out"] = str(options.out)
     about["problems_file"] = str(side) if problems else None

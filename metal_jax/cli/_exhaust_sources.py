@@ -6,7 +6,7 @@ import argparse
 import collections
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +15,8 @@ from rich.console import Console
 from metal_jax._core.files import is_partial
 from metal_jax.cli._common import plain_console
 from metal_jax.cli._exhaust_kinds import READERS, beginning, reader_of
+from metal_jax.cli._exhaust_resume import KeptReadings
+from metal_jax.cli._progress import Say
 
 if TYPE_CHECKING:
     from metal_jax.exhaust import Architecture, Columns, Problem, Reading, Run
@@ -102,9 +104,10 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
 def read_sources(
     options: argparse.Namespace,
     paths: Sequence[Path],
-    say: Callable[[str], None],
+    say: Say,
     *,
     leave_out: Sequence[Path] = (),
+    kept: KeptReadings | None = None,
 ) -> Found:
     """Read all runs of all sources.
 
@@ -113,6 +116,7 @@ def read_sources(
         paths: the sources.
         say: told about each file.
         leave_out: files that are passed over in folders.
+        kept: what an interrupted command has read already.
 
     Returns:
         The runs, of which there is at least one.
@@ -137,12 +141,17 @@ def read_sources(
     }
     found: list[tuple[Problem, Run]] = []
     used: set[_File] = set()
-    for number, file in enumerate(files, 1):
-        say(f"reading {number} of {len(files)}: {file.name}")
+    for number, file in enumerate(files):
+        say.count("reading", number, len(files), "files", note=f"{file.name:.40}")
         if file.reader == "keras-model":
             continue
         model = _model_of(file, list(models)) if file.reader == "keras-log" else None
-        reading = reader.read(file, None if model is None else models[model])
+        places = (file.path,) if model is None else (file.path, model.path)
+        reading = None if kept is None else kept.take(*places)
+        if reading is None:
+            reading = reader.read(file, None if model is None else models[model])
+        if kept is not None:
+            kept.put(reading, *places)
         used |= set() if model is None else {model}
         problems += reading.problems
         for run in reading.runs:

@@ -26,14 +26,16 @@ from metal_jax.cli._common import (
     show,
 )
 from metal_jax.cli._export import summary, write_exported
+from metal_jax.cli._label_stream import label_votes_stream
 from metal_jax.cli._methods import METHODS, Fitted, check_options, fit
-from metal_jax.cli._progress import quiet_progress
+from metal_jax.cli._progress import Say, quiet_progress
 
 if TYPE_CHECKING:
     from metal_jax.labeling import VoteFile
     from metal_jax.task_tree import TaskTree
 
 _MOST_CLASSES_SHOWN = 30
+_PART = 2**18
 _RESERVED = (
     "probs", "leaf_probs", "leaf_names", "lf_accuracy", "class_balance", "num_votes", "items",
     "workers",
@@ -52,13 +54,19 @@ The output is an .npz, written in one step, of
   num_votes      int[items], votes on each item; the labels of one with 0 are only the prior
   items, workers the names in the order of rows and columns, where the votes have names
 
+With --stream VOTES is .npy, .npz with L, or .parquet, and --out a folder, which gets
+  labels/        the soft labels, float32[items, leaves] in files of some million items each
+  model.npz      leaf_names, lf_accuracy, class_balance
+  fit.npz        the fit, by which the same command goes on where it was stopped
+
 Methods:
-{chr(10).join(f"  {name:<14} {method.summary}" for name, method in METHODS.items())}
+{chr(10).join(f"  {name:<17} {method.summary}" for name, method in METHODS.items())}
 
 Examples:
   metal-jax label votes.npz --out probs.npz
   metal-jax label crowd.csv --method dawid_skene --class-balance 0.7,0.3 --out probs.npz
   metal-jax label --fit train.npz --predict test.npz --tree tree.json --out test_probs.npz
+  metal-jax label large.npy --num-classes 5 --stream --out labels
 """
 
 
@@ -83,6 +91,12 @@ def add_command(commands: Any) -> None:
         "--method", choices=METHODS, default="default", help="see below (default: default)"
     )
     parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="votes larger than memory: never all of them in it; --out is a folder then, and a run "
+        "that was stopped goes on with the same command",
+    )
+    parser.add_argument(
         "--class-balance",
         metavar="A,B,C|FILE",
         help="the leaves' prior, kept fixed: numbers, or a file: .npz with class_balance (such as "
@@ -104,6 +118,8 @@ def add_command(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.stream:
+        return label_votes_stream(options, _class_balance)
     path, predict = _inputs(options)
     inputs = (path, predict, options.gold, options.tree)
     check_writable(options.out, *inputs)
@@ -137,7 +153,7 @@ def _run(options: argparse.Namespace) -> int:
         )
         say("labelling")
         known = {"gold": gold} if gold is not None and predict is None else {}
-        probs = fitted.posterior(new.votes, **known)
+        probs = _posterior(options.method, fitted, new.votes, known, say)
         if not np.isfinite(probs).all():
             raise RuntimeError(f"method {options.method!r} gave labels that are not finite")
         arrays = _arrays(probs, fitted, new, file)
@@ -168,6 +184,20 @@ def _run(options: argparse.Namespace) -> int:
         "export": exported,
     }
     return show(options, about, _print, balance is not None)
+
+
+def _posterior(
+    method: str, fitted: Fitted, votes: np.ndarray, known: dict[str, Any], say: Say
+) -> np.ndarray:
+    """The soft labels, of many items in parts so that one sees how far it is."""
+    if len(votes) <= _PART or method == "glad":  # which estimates a difficulty of each item
+        return fitted.posterior(votes, **known)
+    parts = []
+    for start in range(0, len(votes), _PART):
+        say.count("labelling", start, len(votes))
+        part = slice(start, start + _PART)
+        parts.append(fitted.posterior(votes[part], **{k: v[part] for k, v in known.items()}))
+    return np.concatenate(parts)
 
 
 def _inputs(options: argparse.Namespace) -> tuple[Path, Path | None]:

@@ -251,7 +251,7 @@ def _fit(
     def on_progress(step: int, scores: dict[str, np.ndarray]) -> None:
         steps.append(step)
         loss = float(scores["valid_loss"][0])
-        say(f"training: step {step} of {options.steps}, held-out loss {loss:.4f}")
+        say.count("training", step, options.steps, "steps", note=f"held-out loss {loss:.4f}")
 
     say("training")
     try:
@@ -266,9 +266,12 @@ def _fit(
             checkpoints=checkpoints,
         )
     except KeyboardInterrupt:
-        kept = "" if checkpoints is None else "; the same command goes on from there"
-        at = f"after step {steps[-1]}" if steps else "before the first evaluation"
-        raise KeyboardInterrupt(f"interrupted {at}{kept}") from None
+        if not steps:
+            raise
+        kept = "; with --no-checkpoints nothing is kept"
+        if checkpoints is not None:
+            kept = "; run the same command again, and it goes on from there"
+        raise KeyboardInterrupt(f"interrupted after step {steps[-1]}{kept}") from None
     if not np.isfinite(result.valid_loss).any():
         raise RuntimeError("the training diverged: try a smaller --learning-rate")
     temperatures = None

@@ -13,6 +13,7 @@ Legend: r training runs, n runs, m members, t targets, o outputs (targets, then 
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -25,10 +26,12 @@ from jax.sharding import Mesh
 from metal_jax._core.sharding import REPLICA_AXIS, axis_size, off_mesh, training_mesh
 from metal_jax.exhaust._curve_baselines import predict_from_curve
 from metal_jax.exhaust._curve_expert import CurveExpert, fit_curve_expert, predict_curve_expert
+from metal_jax.exhaust._predictor_checkpoint import PredictorCheckpoint
 from metal_jax.exhaust._predictor_inputs import InputMap, build_inputs, encode
 from metal_jax.exhaust._predictor_judging import Judged, join_members, judge_members
 from metal_jax.exhaust._predictor_network import network_of
 from metal_jax.exhaust._predictor_training import (
+    OnProgress,
     PredictorConfig,
     apply_members,
     leave_out,
@@ -99,6 +102,8 @@ def fit_predictor(
     held_out: str = "validation",
     config: PredictorConfig | None = None,
     mesh: Mesh | None = None,
+    on_progress: OnProgress | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Predictor:
     """Train the ensemble on recorded runs.
 
@@ -112,6 +117,9 @@ def fit_predictor(
         config: settings.
         mesh: devices along an axis "replica", over which the members are spread, or "data", over
             which the runs of each batch are, or both; sizes must divide.
+        on_progress: called as `(steps taken, steps in all)`, before the first and then some times.
+        checkpoint: a file `.npz` that the training is saved to some times and, if it is there and
+            of the same training, taken up from; of one process only.
 
     Returns:
         The predictor.
@@ -159,15 +167,24 @@ def fit_predictor(
     rows = np.stack([trained_on(part, i) for i in range(config.num_members)])
     weights = np.ones(len(outputs), np.float32)
     weights[len(names) :] = config.auxiliary_weight / max(len(outputs) - len(names), 1)
-    params = train_members(
-        keys,
+    told = (
+        jax.random.key_data(keys),
         jax.tree.map(jnp.asarray, arrays),
         jnp.asarray(standardised, jnp.float32),
         jnp.asarray(rows),
         jnp.asarray(weights),
+    )
+    saved = None
+    if checkpoint is not None:
+        saved = PredictorCheckpoint(checkpoint, (told, repr(config), repr(network)))
+    params = train_members(
+        keys,
+        *told[1:],
         network=network,
         config=config,
         mesh=mesh,
+        on_progress=on_progress,
+        checkpoint=saved,
     )
     params = off_mesh(params, mesh)
     own = slice(len(names))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,12 +17,14 @@ import optax
 from jax.sharding import Mesh
 
 from metal_jax._core.sharding import over_replicas, split_items
+from metal_jax.exhaust._predictor_checkpoint import PredictorCheckpoint
 from metal_jax.exhaust._predictor_inputs import Inputs
 from metal_jax.exhaust._predictor_network import LstmNetwork, NetworkConfig, apply_network
 from metal_jax.exhaust._tokens import PADDING, UNKNOWN
 
 _MAX_GRADIENT = 1.0
 _MIN_LOG_SCALE = -5.0
+_NUM_CHUNKS = 24  # of a training that is watched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +92,10 @@ def trained_on(part: np.ndarray, member: int) -> np.ndarray:
     return np.flatnonzero(part != member)[:num]
 
 
-@functools.partial(jax.jit, static_argnames=("network", "config", "mesh"))
+OnProgress = Callable[[int, int], None]
+"""Called with the steps taken so far and those in all, from 0 on."""
+
+
 def train_members(
     keys: jax.Array,
     arrays: Inputs,
@@ -100,20 +106,92 @@ def train_members(
     network: LstmNetwork,
     config: PredictorConfig,
     mesh: Mesh | None = None,
+    on_progress: OnProgress | None = None,
+    checkpoint: PredictorCheckpoint | None = None,
 ) -> Any:
-    """Parameters of all members: one scan over steps, mapped over members.
+    """Parameters of all members: one loop over steps, mapped over members.
 
     A mesh (from `training_mesh`) spreads the members over its "replica" axis, and the runs of each
-    batch over its "data" axis.
+    batch over its "data" axis. To tell of progress or to save a checkpoint the loop is left a few
+    times; the steps are the same.
     """
+    watched = on_progress is not None or checkpoint is not None
+    chunk = -(-config.num_steps // _NUM_CHUNKS) if watched else config.num_steps
+    state, first = _start_members(keys, arrays, network=network, config=config, mesh=mesh), 0
+    if checkpoint is not None:
+        state, first = checkpoint.read(state)
+    while True:
+        if on_progress is not None:
+            on_progress(first, config.num_steps)
+        if first == config.num_steps:
+            return state[0]
+        last = min(first + chunk, config.num_steps)
+        bounds = jnp.asarray([first, last], jnp.int32)
+        state = _train_steps(
+            state,
+            bounds,
+            keys,
+            arrays,
+            values,
+            rows,
+            weights,
+            network=network,
+            config=config,
+            mesh=mesh,
+        )
+        if checkpoint is not None:
+            checkpoint.write(state, last)
+        if watched:
+            jax.block_until_ready(state)
+        first = last
+
+
+def _optimiser(config: PredictorConfig) -> optax.GradientTransformation:
     warm_up = config.num_steps // 20
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, warm_up, config.num_steps
     )
-    optimiser = optax.chain(
+    return optax.chain(
         optax.clip_by_global_norm(_MAX_GRADIENT),
         optax.adamw(schedule, weight_decay=config.weight_decay),
     )
+
+
+@functools.partial(jax.jit, static_argnames=("network", "config", "mesh"))
+def _start_members(
+    keys: jax.Array,
+    arrays: Inputs,
+    *,
+    network: LstmNetwork,
+    config: PredictorConfig,
+    mesh: Mesh | None,
+) -> Any:
+    """Parameters and optimiser states before the first step."""
+
+    def member(key: jax.Array, arrays: Inputs) -> Any:
+        init_key, _ = jax.random.split(key)
+        params = network.init(init_key, jax.tree.map(lambda x: x[:1], arrays))
+        return params, _optimiser(config).init(params)
+
+    return over_replicas(member, (0, None), mesh)(keys, arrays)
+
+
+@functools.partial(jax.jit, static_argnames=("network", "config", "mesh"))
+def _train_steps(
+    state: Any,
+    bounds: jax.Array,
+    keys: jax.Array,
+    arrays: Inputs,
+    values: jax.Array,
+    rows: jax.Array,
+    weights: jax.Array,
+    *,
+    network: LstmNetwork,
+    config: PredictorConfig,
+    mesh: Mesh | None,
+) -> Any:
+    """The state after the steps `bounds[0]` up to `bounds[1]`, the same program for any."""
+    optimiser = _optimiser(config)
     batch_size = min(config.batch_size, rows.shape[1])
 
     def loss(params, batch, values, dropout, key):
@@ -131,12 +209,17 @@ def train_members(
         return total
 
     def member(
-        key: jax.Array, rows: jax.Array, dropout: jax.Array, arrays: Inputs, values: jax.Array
+        state: Any,
+        key: jax.Array,
+        rows: jax.Array,
+        dropout: jax.Array,
+        bounds: jax.Array,
+        arrays: Inputs,
+        values: jax.Array,
     ):
-        init_key, run_key = jax.random.split(key)
-        params = network.init(init_key, jax.tree.map(lambda x: x[:1], arrays))
+        _, run_key = jax.random.split(key)
 
-        def step(state, number):
+        def step(number, state):
             params, opt_state = state
             step_key = jax.random.fold_in(run_key, number)
             batch_key, dropout_key, unknown_key = jax.random.split(step_key, 3)
@@ -146,14 +229,13 @@ def train_members(
             batch, known = split_items((batch, values[chosen]), mesh)
             grads = jax.grad(loss)(params, batch, known, dropout, dropout_key)
             updates, opt_state = optimiser.update(grads, opt_state, params)
-            return (optax.apply_updates(params, updates), opt_state), None
+            return optax.apply_updates(params, updates), opt_state
 
-        state = (params, optimiser.init(params))
-        (params, _), _ = jax.lax.scan(step, state, jnp.arange(config.num_steps))
-        return params
+        return jax.lax.fori_loop(bounds[0], bounds[1], step, state)
 
     rates = jnp.asarray(np.array(config.dropout)[config.member_rate], jnp.float32)
-    return over_replicas(member, (0, 0, 0, None, None), mesh)(keys, rows, rates, arrays, values)
+    mapped = over_replicas(member, (0, 0, 0, 0, None, None, None), mesh)
+    return mapped(state, keys, rows, rates, bounds, arrays, values)
 
 
 def _hide_kinds(batch: Inputs, rate: float, key: jax.Array) -> Inputs:

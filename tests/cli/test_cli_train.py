@@ -136,8 +136,8 @@ def test_an_interrupted_training_goes_on_to_the_same_model(folder, trained, caps
 
     monkeypatch.setattr(network, "fit", interrupting)
     status, _, err = run(capsys, *VECTORS, "--out", "stopped")
-    assert status == 1
-    assert "interrupted after step 10; the same command goes on from there" in err
+    assert status == 130
+    assert "interrupted after step 10; run the same command again, and it goes on" in err
     assert not (folder / "stopped" / "model").exists()
     monkeypatch.setattr(network, "fit", fit)
     assert run_json(capsys, *VECTORS, "--out", "stopped")["resumed_at"] == 10
