@@ -102,12 +102,11 @@ def _run(options: argparse.Namespace) -> int:
                 block_size=_block_size(len(items)),
             )
         except KeyboardInterrupt:
-            done = last[0].num_items if last else 0
-            if cache is None:
+            if cache is None or not any(cache.rglob("*.npy")):
                 raise
             raise KeyboardInterrupt(
-                f"interrupted after {done:,} of {len(items):,} items; their votes are kept in "
-                f"{cache}: run the same command again, and it goes on from there"
+                f"interrupted after {last[0].num_items:,} of {len(items):,} items; the votes that "
+                f"are kept are in {cache}: run the same command again, and it goes on from there"
             ) from None
     arrays = {"L": applied.votes, "lf_names": np.asarray(applied.lf_names, str)}
     if tree.num_tasks == 1:

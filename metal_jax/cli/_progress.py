@@ -39,11 +39,9 @@ class Say:
         if step != self._step or done < self._start[1]:
             self(step)
             self._step, self._start = step, (now, done)
-        text = rate_text(done - self._start[1], now - self._start[0], total, done, unit)
-        if note:
-            text = f"{text}, {note}" if text else note
-        if total is None:
-            text = f"{done:,} {unit}" + (f", {text}" if text else "")
+        whole = f"{done:,}" if total is None else f"{done:,}/{total:,}"
+        rate = rate_text(done - self._start[1], now - self._start[0], total, done, unit)
+        text = ", ".join(part for part in (whole, rate, note) if part)
         self._bar.update(self._task, completed=done, total=total, rate=text)
 
 
@@ -79,16 +77,18 @@ def quiet_progress(options: argparse.Namespace) -> Iterator[Say]:
         yield Say(None)
         return
     console = Console(stderr=True, highlight=False, emoji=False)
-    step = progress.TextColumn(
-        "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
+    step, rate = (
+        progress.TextColumn(
+            text, markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
+        )
+        for text in ("{task.description}", "{task.fields[rate]}")
     )
-    rate = progress.TextColumn("{task.fields[rate]}", markup=False)
     columns = (
         progress.SpinnerColumn(),
         step,
-        progress.BarColumn(bar_width=20),
-        rate,
+        progress.BarColumn(bar_width=12),
         progress.TimeElapsedColumn(),
+        rate,
     )
     with progress.Progress(*columns, console=console, transient=True) as bar:
         yield Say(bar)

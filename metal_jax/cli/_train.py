@@ -15,7 +15,6 @@ from metal_jax.cli._common import (
     add_gold_option,
     add_out_option,
     add_output_options,
-    add_seed_option,
     add_votes_options,
     check_writable,
     plain_console,
@@ -26,21 +25,19 @@ from metal_jax.cli._common import (
 from metal_jax.cli._items import ITEMS_HELP, Items, read_items
 from metal_jax.cli._methods import METHODS
 from metal_jax.cli._progress import quiet_progress
+from metal_jax.cli._train_options import (
+    ENCODERS,
+    add_network_options,
+    add_training_options,
+    fit_config,
+)
 
 if TYPE_CHECKING:
     from metal_jax import network
     from metal_jax.cli._soft_labels import SoftLabels
     from metal_jax.cli._training_split import Targets
 
-ENCODERS = {
-    "bag": "texts: n-grams of a vocabulary, a linear layer over them",
-    "lstm": "texts: bidirectional LSTM with attention over the tokens",
-    "features": "vectors: standardised, a multilayer perceptron",
-    "embeddings": "vectors: as they are",
-}
 _AUTO = {"texts": "bag", "features": "features", "embeddings": "embeddings"}
-_WEIGHT_DECAY = {"bag": 0.6}  # most n-grams are rare, and each has an embedding
-_OTHER_WEIGHT_DECAY = 0.01
 
 _EPILOG = f"""{VOTES_HELP}
 {ITEMS_HELP}
@@ -83,92 +80,11 @@ def add_command(commands: Any) -> None:
         "--method", choices=METHODS, default="default", help="label model (default: default)"
     )
     add_gold_option(parser, "of the items, for early stopping and --calibrate only")
-    _add_network_options(parser)
-    _add_training_options(parser)
+    add_network_options(parser)
+    add_training_options(parser)
     parser.add_argument("--verbose", action="store_true", help="also draw the network")
     add_output_options(parser)
     parser.set_defaults(run=_run)
-
-
-def _add_network_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("network")
-    group.add_argument(
-        "--encoder", choices=("auto", *ENCODERS), default="auto", help="see below (default: auto)"
-    )
-    group.add_argument(
-        "--widths",
-        type=_widths,
-        default=(64,),
-        metavar="A,B,...",
-        help="units of the trunk's layers, the last repeated (default: 64)",
-    )
-    group.add_argument(
-        "--dropout",
-        type=float,
-        default=0.5,
-        metavar="N",
-        help="after each layer of the trunk (default: 0.5)",
-    )
-
-
-def _add_training_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("training")
-    group.add_argument(
-        "--uncovered",
-        choices=("drop", "keep"),
-        default="drop",
-        help="items without a vote: leave them out, or learn the label model's prior from them "
-        "(default: drop)",
-    )
-    group.add_argument(
-        "--validation",
-        type=float,
-        default=0.1,
-        metavar="SHARE",
-        help="share of the labelled items held out for early stopping; with --gold, of those with "
-        "a gold label (default: 0.1)",
-    )
-    group.add_argument(
-        "--calibrate",
-        action="store_true",
-        help="fit a temperature for each task to the gold labels of the held-out items; wants some "
-        "hundred of them",
-    )
-    numbers: list[tuple[str, Any, Any, str]] = [
-        ("--steps", int, 300, "most optimiser steps"),
-        ("--evaluate-every", int, 50, "steps between evaluations"),
-        ("--patience", int, 5, "evaluations without a better one until it stops; 0: never"),
-        ("--batch-size", int, 128, "items of a step"),
-        ("--learning-rate", float, 0.03, "peak of the schedule"),
-        ("--robust-exponent", float, 0.0, "0: cross-entropy, 1: absolute error, more robust"),
-        ("--confidence", float, 0.0, "least top probability of a label that counts"),
-        ("--smoothing", float, 0.0, "how far uncertain labels are softened, 0 to 1"),
-        ("--consistency", float, 0.0, "weight of what it teaches itself on unlabelled items"),
-    ]
-    for name, kind, default, text in numbers:
-        group.add_argument(
-            name, type=kind, default=default, metavar="N", help=f"{text} (default: {default:g})"
-        )
-    group.add_argument(
-        "--weight-decay",
-        type=float,
-        metavar="N",
-        help=f"decoupled (default: {_WEIGHT_DECAY['bag']} for bag, else {_OTHER_WEIGHT_DECAY})",
-    )
-    add_seed_option(group)
-    group.add_argument(
-        "--no-checkpoints", action="store_true", help="do not save the training on the way"
-    )
-    group.add_argument(
-        "--log", type=Path, metavar="FILE", help="append a run record (JSON lines) to this file"
-    )
-
-
-def _widths(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected numbers (128,64)") from None
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -259,7 +175,7 @@ def _fit(
             net,
             examples(training),
             examples(held_out),
-            _fit_config(options, encoder),
+            fit_config(options, encoder),
             key=jax.random.key(options.seed),
             on_progress=on_progress,
             log=None if options.log is None else network.LogConfig(options.log),
@@ -318,32 +234,6 @@ def _fit(
     }
     write_json(options.out / "training.json", {**about, "curves": curves})
     return about
-
-
-def _fit_config(options: argparse.Namespace, encoder: str) -> network.FitConfig:
-    from metal_jax import network
-
-    decay = options.weight_decay
-    if decay is None:
-        decay = _WEIGHT_DECAY.get(encoder, _OTHER_WEIGHT_DECAY)
-    consistency = None
-    if options.consistency > 0:
-        consistency = network.ConsistencyConfig(options.consistency)
-    return network.FitConfig(
-        optimiser=network.OptimiserConfig(options.learning_rate, weight_decay=decay),
-        loss=network.LossConfig(
-            robust_exponent=options.robust_exponent,
-            confidence_threshold=options.confidence,
-            smoothing=options.smoothing,
-            consistency=consistency,
-        ),
-        training=network.TrainingConfig(
-            batch_size=options.batch_size,
-            num_steps=options.steps,
-            steps_per_chunk=options.evaluate_every,
-            patience=options.patience,
-        ),
-    )
 
 
 def _resumed_at(steps: list[int], num_steps: int, every: int) -> int | None:
