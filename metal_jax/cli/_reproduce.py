@@ -27,7 +27,9 @@ def add_command(commands: Any) -> None:
     )
     add_output_options(reproduce)
     reproduce.set_defaults(run=_both)
-    papers = reproduce.add_subparsers(title="papers", metavar="PAPER")
+    papers = reproduce.add_subparsers(
+        title="papers", metavar="PAPER", help="which, with settings of its own"
+    )
     _reproduce_metal.add_paper(papers)
     _reproduce_exhaust.add_paper(papers)
 

@@ -21,10 +21,21 @@ from metal_jax.cli._reproduce_metal import add_common_options
 _SLOW = ("svr", "gradient_boosting", "gaussian_process")
 
 
+_EPILOG = """
+What is done of an interrupted run is kept in <out>.partial: the same command goes on from there.
+
+Examples:
+  metal-jax reproduce exhaust --seeds 1
+  metal-jax reproduce exhaust --data data --only nats --png pictures
+"""
+
+
 def add_paper(papers: Any) -> None:
     """Add the paper to the sub-commands of `reproduce`."""
     text = "developer exhaust: baselines, edit distance and LSTM predict networks never trained"
-    exhaust = papers.add_parser("exhaust", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    exhaust = papers.add_parser(
+        "exhaust", help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=_EPILOG
+    )
     exhaust.add_argument(
         "--data", type=Path, metavar="DIR", help="folder of real data; adds five open logs"
     )

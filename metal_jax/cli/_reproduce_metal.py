@@ -27,11 +27,19 @@ from metal_jax.cli._common import (
 from metal_jax.cli._kept import KeptSteps
 from metal_jax.cli._progress import quiet_progress
 
+_EPILOG = """
+What is done of an interrupted run is kept in <out>.partial: the same command goes on from there.
+
+Examples:
+  metal-jax reproduce metal --quick
+  metal-jax reproduce metal --data data --ablations --out results.json
+"""
+
 
 def add_paper(papers: Any) -> None:
     """Add the paper to the sub-commands of `reproduce`."""
     text = "Snorkel MeTaL: supervised, LFs, label model, single- and multi-task networks"
-    metal = papers.add_parser("metal", help=text, description=f"{text}.")
+    metal = papers.add_parser("metal", help=text, description=f"{text}.", epilog=_EPILOG)
     metal.add_argument(
         "--data", type=Path, metavar="DIR", help="folder of real data; adds OpenI, TREC, CLINC150"
     )

@@ -1,0 +1,277 @@
+"""Every command of the parser keeps the same rules: options, help, exit statuses, JSON alone."""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from metal_jax.cli import main
+from metal_jax.cli._completion import parsers
+from metal_jax.cli._main import parser
+from metal_jax.task_tree import TaskTree, write_json
+
+WHOLE = parser()
+COMMANDS = {
+    one.prog.removeprefix("metal-jax "): one for one in parsers(WHOLE) if one.get_default("run")
+}
+RANDOM = {
+    "analyze",
+    "label",
+    "train",
+    "exhaust fit",
+    "report votes",
+    "reproduce metal",
+    "reproduce exhaust",
+}
+"""Commands that draw random numbers."""
+
+# Enough arguments to get to a file that is not there.
+MISSING = {
+    "apply": "nothing.py texts.jsonl --tree tree.json --out v.npz",
+    "analyze": "nothing.csv",
+    "label": "nothing.npz --out p.npz",
+    "train": "--votes votes.npz --features nothing.jsonl --out model",
+    "predict": "nothing texts.jsonl --out p.csv",
+    "evaluate": "nothing texts.jsonl --gold gold.npz",
+    "export": "nothing --out f.bin",
+    "exhaust import": "nothing --out runs.jsonl",
+    "exhaust fit": "nothing.jsonl --out predictor",
+    "exhaust predict": "nothing runs.jsonl --out p.csv",
+    "exhaust search": "nothing runs.jsonl",
+    "report votes": "nothing.csv --out r.html",
+    "report network": "nothing --out r.html",
+    "report exhaust": "nothing.jsonl --out r.html",
+    "reproduce": None,
+    "reproduce metal": "--data nothing",
+    "reproduce exhaust": "--data nothing",
+    "completion": None,
+}
+
+# In an order in which each finds what it reads; those that take seconds are slow.
+WORK = {
+    "apply": "lfs.py texts.jsonl --tree tree.json --out applied.npz",
+    "label": "votes.npz --method majority --out probs.npz",
+    "exhaust import": "logs --out runs.jsonl",
+    "report exhaust": "runs.jsonl --out exhaust.html",
+    "analyze": "votes.npz",
+    "report votes": "votes.npz --method dawid_skene --out votes.html",
+    "train": "--labels probs.npz --features texts.jsonl --out model --steps 20 "
+    "--evaluate-every 10 --widths 8",
+    "predict": "model texts.jsonl --out labels.csv",
+    "evaluate": "model texts.jsonl --gold gold.npz",
+    "export": "model --out model.bin --platforms cpu",
+    "report network": "model texts.jsonl --gold gold.npz --out network.html",
+    "exhaust fit": "runs.jsonl --members 2 --steps 20 --out predictor",
+    "exhaust predict": "predictor runs.jsonl --out preds.csv",
+    "exhaust search": "predictor runs.jsonl",
+}
+QUICK = ("apply", "label", "exhaust import", "report exhaust")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("consistency")
+    rng = np.random.default_rng(0)
+    truth = rng.integers(2, size=60)
+    votes = np.where(rng.random((60, 4)) < 0.8, truth[:, None], 1 - truth[:, None])
+    votes[rng.random(votes.shape) < 0.3] = -1
+    np.savez(path / "votes.npz", L=votes)
+    np.savez(path / "gold.npz", Y=truth)
+    write_json(TaskTree.single(["sport", "trade"], name="topic"), path / "tree.json")
+    texts = [json.dumps({"text": f"{('goal', 'price')[t]} {i}"}) for i, t in enumerate(truth)]
+    (path / "texts.jsonl").write_text("\n".join(texts) + "\n")
+    (path / "lfs.py").write_text(
+        "from metal_jax.labeling import keyword_lf\n"
+        'lfs = [keyword_lf("goal", "topic", "sport", ["goal"])]\n'
+    )
+    (path / "logs").mkdir()
+    for i in range(12):
+        rows = [f"{e},{0.5 + 0.01 * i + 0.01 * e}" for e in range(3)]
+        text = "\n".join(["epoch,val_accuracy", *rows])
+        (path / "logs" / f"run{i}.csv").write_text(text + "\n")
+    return path
+
+
+@pytest.fixture
+def folder(data, monkeypatch):
+    monkeypatch.chdir(data)
+    return data
+
+
+def options_of(command):
+    """Option name -> action."""
+    return {
+        name: action
+        for action in COMMANDS[command]._actions
+        for name in action.option_strings
+        if name.startswith("--")
+    }
+
+
+def test_the_tables_name_every_command():
+    assert set(MISSING) == set(COMMANDS)
+    assert set(WORK) == set(COMMANDS) - {"completion"} - {c for c in COMMANDS if "reprod" in c}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options(command):
+    options = options_of(command)
+    assert COMMANDS[command].description.endswith(".")
+    assert "Example" in (COMMANDS[command].epilog or "")
+    assert "--debug" in options
+    assert command == "completion" or {"--json", "--quiet"} <= set(options)
+    assert ("--seed" in options) == (command in RANDOM)
+    for action in COMMANDS[command]._actions:
+        assert action.help, action
+        assert action.help == argparse.SUPPRESS or not action.help.endswith("."), action.help
+        if action.option_strings:
+            assert all(n.islower() and "_" not in n for n in action.option_strings)
+            if action.nargs != 0 and action.choices is None and not action.required:
+                assert action.metavar or action.default is not None, action
+    text = COMMANDS[command].format_help()
+    assert "==SUPPRESS==" not in text
+    assert "None" not in text
+
+
+def test_an_option_of_one_name_is_one_thing():
+    of_name = {}
+    for command in COMMANDS:
+        for name, action in options_of(command).items():
+            if name not in ("--out", "--target", "--method"):
+                kind = (action.type, action.metavar, action.nargs, type(action))
+                of_name.setdefault(name, {}).setdefault(kind, []).append(command)
+    assert {name: kinds for name, kinds in of_name.items() if len(kinds) > 1} == {}
+
+
+@pytest.mark.parametrize("command", [c for c, arguments in MISSING.items() if arguments])
+def test_a_file_that_is_not_there_is_status_2_and_one_line(folder, command, capsys):
+    before = sorted(os.listdir(folder))
+    assert main([*command.split(), *MISSING[command].split()]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("metal-jax: ")
+    assert captured.err.endswith(f"(see metal-jax {command} --help)\n")
+    assert captured.err.count("\n") == 1
+    assert "nothing" in captured.err
+    assert sorted(os.listdir(folder)) == before
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_option_that_is_not_there_is_status_2_and_one_line(command, capsys):
+    assert main([*command.split(), "--nonsense"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "--help)" in captured.err
+
+
+def test_debug_shows_where(folder, capsys):
+    with pytest.raises(FileNotFoundError):
+        main(["analyze", "nothing.csv", "--debug"])
+    assert capsys.readouterr().err == ""
+
+
+def check_json(command, capsys):
+    arguments = [*command.split(), *WORK[command].split()]
+    assert main([*arguments, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    about = json.loads(captured.out, parse_constant=pytest.fail)
+    assert isinstance(about, dict)
+    if "--out" in arguments:
+        assert about["out" if command != "train" else "model"].startswith(
+            arguments[arguments.index("--out") + 1]
+        )
+    return arguments
+
+
+@pytest.mark.parametrize("command", QUICK)
+def test_json_is_all_of_stdout(folder, command, capsys):
+    arguments = check_json(command, capsys)
+    assert main([*arguments, "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [c for c in WORK if c not in QUICK])
+def test_json_of_the_others(folder, command, capsys):
+    check_json(command, capsys)
+
+
+def test_an_interruption_is_status_130(folder, monkeypatch, capsys):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("metal_jax.labeling.read_votes", interrupt)
+    assert main(["label", "votes.npz", "--out", "never.npz"]) == 130
+    assert capsys.readouterr().err == "metal-jax: interrupted; nothing was written\n"
+
+
+# ---- completion ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scripts():
+    pytest.importorskip("shtab")
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for shell in ("bash", "zsh", "fish"):
+            parts = []
+            patch.setattr("sys.stdout.write", parts.append)
+            assert main(["completion", shell]) == 0
+            found[shell] = "".join(parts)
+            patch.undo()
+    return found
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_hold_every_option_and_are_valid(scripts, shell, tmp_path):
+    script = scripts[shell]
+    for command in COMMANDS:
+        assert command.split()[-1] in script
+        for name in options_of(command):
+            assert (f"-l {name[2:]}" if shell == "fish" else name) in script, name
+    if shutil.which(shell):
+        path = tmp_path / "script"
+        path.write_text(script)
+        subprocess.run([shell, "-n", str(path)], check=True)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["metal-jax", "ex"], {"export", "exhaust"}),
+        (["metal-jax", "exhaust", "s"], {"search"}),
+        (["metal-jax", "label", "--meth"], {"--method"}),
+        (["metal-jax", "label", "--method", "ma"], {"majority", "mace"}),
+        (["metal-jax", "completion", ""], {"bash", "zsh", "fish"}),
+        (["metal-jax", "analyze", "vo"], {"votes.npz"}),
+    ],
+)
+def test_bash_completes(folder, scripts, words, expected):
+    line = "\n".join(
+        [
+            "shopt -s extglob",
+            scripts["bash"],
+            f"COMP_WORDS=({' '.join(repr(word) for word in words)})",
+            f"COMP_CWORD={len(words) - 1}",
+            "function_name=$(complete -p metal-jax | sed 's/.*-F \\([^ ]*\\).*/\\1/')",
+            "$function_name",
+            'printf "%s\\n" "${COMPREPLY[@]}"',
+        ]
+    )
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == expected
+
+
+def test_completion_without_its_extra_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert main(["completion", "bash"]) == 2
+    assert "pip install 'metal-jax[completion]'" in capsys.readouterr().err
