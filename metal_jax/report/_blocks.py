@@ -92,6 +92,44 @@ class Table(NamedTuple):
     filterable: bool = False
 
 
+class Mark(NamedTuple):
+    """A part of a text that stands out, `text[start:stop]`, and what it is."""
+
+    start: int
+    stop: int
+    label: str
+
+
+class Example(NamedTuple):
+    """An item in full.
+
+    Attributes:
+        name: its name.
+        text: its text, or None.
+        marks: parts of the text, in order, that do not overlap.
+        lines: what to know of it, a line each; empty ones are left out.
+    """
+
+    name: str
+    text: str | None
+    marks: Sequence[Mark]
+    lines: Sequence[str]
+
+
+class Examples(NamedTuple):
+    """Some items, one below the other.
+
+    Attributes:
+        name: caption.
+        note: what to know when reading them.
+        items: the items.
+    """
+
+    name: str
+    note: str
+    items: Sequence[Example]
+
+
 class Detail(NamedTuple):
     """What opens under a row of a paged table.
 
@@ -118,6 +156,8 @@ class PagedTable(NamedTuple):
         groups: names of groups of rows that can be picked.
         members: for each group the rows in it.
         sort: number of the column to sort by at first, and whether downward; None as they are.
+        marked: number of the column whose texts have marks.
+        marks: for each row the marks of that text; empty without.
     """
 
     name: str
@@ -130,9 +170,11 @@ class PagedTable(NamedTuple):
     groups: Sequence[str] = ()
     members: Sequence[Sequence[int]] = ()
     sort: tuple[int, bool] | None = None
+    marked: int = -1
+    marks: Sequence[Sequence[Mark]] = ()
 
 
-Block = Paragraph | Findings | Facts | Preformatted | Figures | Table | PagedTable
+Block = Paragraph | Findings | Facts | Preformatted | Figures | Table | PagedTable | Examples
 
 
 class Section(NamedTuple):

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+
+from metal_jax.labeling import Span
+
+LFSpans = Mapping[int, Sequence[tuple[int, Span]]]
+"""Item -> LF and the part of the item's text that made it vote, of each such part."""
 
 LONGEST_TEXT = 1200
 """Characters of an item's text that a table holds."""

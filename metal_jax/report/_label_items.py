@@ -12,9 +12,10 @@ import numpy as np
 
 from metal_jax.label_model import FitResult, explain, majority_vote, posterior
 from metal_jax.labeling import compatible
-from metal_jax.report._blocks import Column, Detail, PagedTable
+from metal_jax.report._blocks import Column, Detail, Mark, PagedTable
 from metal_jax.report._figures import Dots, DotSeries
-from metal_jax.report._items import LONGEST_TEXT, Words, shown_rows
+from metal_jax.report._items import LONGEST_TEXT, LFSpans, Words, shown_rows
+from metal_jax.report._marks import flat_marks
 from metal_jax.report._names import node_names, path_names
 
 _BATCH = 512
@@ -30,6 +31,7 @@ def item_table(
     item_names: Sequence[str],
     texts: Sequence[str] | None,
     gold_nodes: np.ndarray | None,
+    spans: LFSpans,
     max_items: int,
 ) -> PagedTable:
     """The table: for each item its labels, and which LF pushed it where.
@@ -42,6 +44,7 @@ def item_table(
         item_names: n names.
         texts: n texts, or None.
         gold_nodes: int[n, r], or None.
+        spans: parts of texts that made LFs vote.
         max_items: of more items evenly spaced ones are shown.
 
     Returns:
@@ -64,8 +67,11 @@ def item_table(
     columns += [Column("Label"), Column("Probability", "number"), Column("Votes", "count")]
     columns += [] if gold_nodes is None else [Column("Gold")]
     cells: list[list[Any]] = []
+    marks: list[list[Mark]] = []
     for place, row in enumerate(rows.tolist()):
         text = [] if texts is None else [texts[row][:LONGEST_TEXT]]
+        parts = [(lf_names[lf], span.start, span.stop) for lf, span in spans.get(row, ())]
+        marks.append(flat_marks(parts, len(text[0]) if text else 0))
         label = ", ".join(leaves[node] for node in labels[place])
         gold = []
         if gold_nodes is not None:
@@ -88,6 +94,8 @@ def item_table(
         True,
         [name for name, _ in groups],
         [np.flatnonzero(chosen).tolist() for _, chosen in groups],
+        marked=-1 if texts is None else 1,
+        marks=[] if texts is None or not spans else marks,
     )
 
 

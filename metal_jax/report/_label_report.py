@@ -7,10 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax.label_model import Diagnosis, FitResult, diagnose, majority_vote, posterior
+from metal_jax.label_model import (
+    Diagnosis,
+    FitResult,
+    LeaveOneOut,
+    SuggestedDependency,
+    diagnose,
+    majority_vote,
+    posterior,
+)
 from metal_jax.labeling import LFSummary, summarise_lfs, validate
 from metal_jax.network._evaluation.gold import gold_by_root
 from metal_jax.report._blocks import (
+    Block,
     Column,
     Facts,
     Figures,
@@ -19,6 +28,12 @@ from metal_jax.report._blocks import (
     Report,
     Section,
     Table,
+)
+from metal_jax.report._items import LFSpans
+from metal_jax.report._label_advice import (
+    dependency_blocks,
+    leave_one_out_blocks,
+    next_item_blocks,
 )
 from metal_jax.report._label_figures import (
     class_balance_figure,
@@ -44,6 +59,10 @@ def label_model_report(
     texts: Sequence[str] | None = None,
     gold: ArrayLike | None = None,
     replicates: ArrayLike | None = None,
+    without: LeaveOneOut | None = None,
+    dependencies: Sequence[SuggestedDependency] | None = None,
+    num_next: int = 0,
+    spans: LFSpans | None = None,
     max_items: int = 10_000,
 ) -> Report:
     """The report of votes and of a label model fitted to them.
@@ -58,6 +77,12 @@ def label_model_report(
         gold: int[n] node ids, -1 = unknown, or int[n, r] for a forest; for judging only.
         replicates: float[r, m] from `label_model.bootstrap_lf_accuracy`, for the intervals of the
             LFs' accuracies.
+        without: from `label_model.leave_one_out`, for what removing each LF would do.
+        dependencies: from `label_model.suggest_dependencies`.
+        num_next: how many items to look at next of each kind: those with the greatest
+            disagreement, and those that no LF votes on.
+        spans: item -> `(LF number, Span)` for each part of its text that made an LF vote, see
+            `labeling.trigger_spans`; they are marked in the text.
         max_items: of more items, evenly spaced ones are shown.
 
     Returns:
@@ -94,6 +119,18 @@ def label_model_report(
             judge(tree, log_conditionals(tree, p), gold_nodes) for p in (probs, majority)
         )
         scores = score_blocks(tree, mine, ("Majority vote", plain))
+    to_look_at: list[Block] = []
+    if num_next:
+        to_look_at = next_item_blocks(
+            matrix,
+            probs,
+            tree,
+            num_next,
+            lf_names=lfs,
+            item_names=items,
+            texts=texts,
+            spans=spans or {},
+        )
     return Report(
         title,
         f"{n:,} items, {m:,} labelling functions, "
@@ -105,6 +142,14 @@ def label_model_report(
             Section(
                 "Overlaps and conflicts",
                 [Figures(overlap_figures(matrix, tree, lfs))] if m > 1 else [],
+            ),
+            Section(
+                "What removing each LF would do",
+                [] if without is None else leave_one_out_blocks(without, lfs),
+            ),
+            Section(
+                "Suggested dependencies",
+                [] if dependencies is None else dependency_blocks(dependencies),
             ),
             Section(
                 "Labels",
@@ -122,6 +167,7 @@ def label_model_report(
                 ],
             ),
             Section("Against gold", scores),
+            Section("Items to look at next", to_look_at),
             Section(
                 "Items",
                 [
@@ -133,6 +179,7 @@ def label_model_report(
                         item_names=items,
                         texts=texts,
                         gold_nodes=gold_nodes,
+                        spans=spans or {},
                         max_items=max_items,
                     )
                 ],

@@ -15,6 +15,7 @@ import metal_jax
 from metal_jax._core.files import replaced
 from metal_jax.report._blocks import (
     Block,
+    Examples,
     Facts,
     Figures,
     Findings,
@@ -26,6 +27,7 @@ from metal_jax.report._blocks import (
 )
 from metal_jax.report._drawing import NARROW, draw, legend
 from metal_jax.report._figures import Figure
+from metal_jax.report._marks import marked_text, script_offset
 from metal_jax.report._scales import number
 from metal_jax.report._svg import escape, mark, tag
 from metal_jax.report._table import plain_table, sortable_table
@@ -161,6 +163,8 @@ class _Page:
             case PagedTable():
                 self._tables += 1
                 return self._paged(block, f"table{self._tables}")
+            case Examples():
+                return _examples(block)
 
     def _figure(self, figure: Figure) -> str:
         self._figures += 1
@@ -201,6 +205,16 @@ class _Page:
                 for group, rows in zip(table.groups, table.members, strict=True)
             ],
             "sort": table.sort,
+            "marked": table.marked,
+            "marks": [
+                [
+                    (script_offset(text, mark.start), script_offset(text, mark.stop), mark.label)
+                    for mark in marks
+                ]
+                for text, marks in zip(
+                    (row[table.marked] for row in table.rows), table.marks, strict=False
+                )
+            ],
         }
         self.data.append(
             f'<script type="application/json" id="{name}-data">{_json(content)}</script>'
@@ -209,6 +223,20 @@ class _Page:
         caption = tag("p", f"{title} {escape(table.note)}", id=f"{name}-caption", class_="caption")
         without = tag("noscript", tag("p", "This table needs JavaScript; the rest does not."))
         return tag("div", caption, without, class_="paged", id=name)
+
+
+def _examples(block: Examples) -> str:
+    shown = []
+    for item in block.items:
+        text = ""
+        if item.text is not None:
+            text = tag("p", marked_text(item.text, item.marks), class_="text", dir="auto")
+        lines = "".join(
+            tag("p", escape(line), class_="line", dir="auto") for line in item.lines if line
+        )
+        shown.append(tag("li", tag("h4", escape(item.name), dir="auto"), text, lines))
+    note = tag("p", escape(block.note), class_="caption")
+    return tag("div", tag("h3", escape(block.name)), note, tag("ol", *shown), class_="examples")
 
 
 def _fact(value: Any) -> str:

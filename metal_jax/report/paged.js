@@ -141,7 +141,7 @@
         const cell = element(i ? "td" : "th", { className: kind === "text" ? "text" : "num", dir: "auto" });
         if (!i) cell.scope = "row";
         const text = format(value, kind);
-        if (kind === "text" && i) cell.append(element("span", { className: "clamp" }, text));
+        if (kind === "text" && i) cell.append(element("span", { className: "clamp" }, ...this.pieces(row, i, text)));
         else cell.append(text);
         return cell;
       });
@@ -161,11 +161,23 @@
       return open ? [line, this.detailOf(row)] : [line];
     }
 
+    // The text of a cell, with what is marked in elements of its own.
+    pieces(row, column, text) {
+      const marks = (column === this.data.marked && this.data.marks[row]) || [];
+      const made = [];
+      let at = 0;
+      for (const [start, stop, label] of marks) {
+        made.push(text.slice(at, start), element("mark", { title: label }, text.slice(start, stop)));
+        at = stop;
+      }
+      return [...made, text.slice(at)];
+    }
+
     detailOf(row) {
       const { columns, rows, details, words, signed } = this.data;
       const box = element("div", { className: "box" });
       rows[row].forEach((value, i) => {
-        if (i && columns[i].kind === "text" && String(value).length > 60) box.append(element("p", { dir: "auto" }, value));
+        if (i && columns[i].kind === "text" && String(value).length > 60) box.append(element("p", { dir: "auto" }, ...this.pieces(row, i, String(value))));
       });
       for (const [title, bars] of details[row]) {
         const largest = signed ? Math.max(...bars.map((bar) => Math.abs(bar[2])), 1e-9) : 1;

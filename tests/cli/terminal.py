@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT = 180
+TIMEOUT = 300
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|38|9[0-7])[;m]")
 
@@ -61,14 +62,17 @@ def on_terminal(folder, *arguments, press_when=None, **env):
         stdout=subprocess.PIPE,
         stderr=slave,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C reaches it
+        preexec_fn=_take_terminal,
     )
     os.close(slave)
     raw, pressed, out = b"", press_when is None, b""
     deadline = time.monotonic() + TIMEOUT
     open_files = [master, process.stdout.fileno()]
     while open_files:
-        assert time.monotonic() < deadline, raw[-2000:]
+        if time.monotonic() > deadline:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"took too long: {raw[-2000:]!r}")
         for file in select.select(open_files, [], [], 1)[0]:
             try:
                 part = os.read(file, 1 << 16)
@@ -89,6 +93,12 @@ def on_terminal(folder, *arguments, press_when=None, **env):
     assert pressed, f"{press_when!r} was never shown: {raw[-2000:]!r}"
     text = raw.decode(errors="replace")
     return Outcome(status, out.decode(), text, _CONTROL.sub("", text))
+
+
+def _take_terminal():
+    """Let Ctrl-C reach the process, and mean what it means by default."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
 
 
 def in_pipe(folder, *arguments, **env):
