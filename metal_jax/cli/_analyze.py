@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from metal_jax.cli._analyze_guide import guide_records, print_guide
 from metal_jax.cli._common import (
     VOTES_HELP,
     add_gold_option,
@@ -19,6 +20,13 @@ from metal_jax.cli._common import (
     plain_console,
     plain_table,
     show,
+)
+from metal_jax.cli._guide import (
+    TEXTS_HELP,
+    add_guide_options,
+    check_guide_options,
+    find_guide,
+    read_texts,
 )
 from metal_jax.cli._methods import Fitted, fit
 from metal_jax.cli._progress import quiet_progress
@@ -31,10 +39,12 @@ _NEARLY_ALL = 0.99  # of the items: majority vote would do
 _MOST_POLARITY = 36  # characters of class names that are shown for an LF
 
 _EPILOG = f"""{VOTES_HELP}
+{TEXTS_HELP}
 
 Examples:
   metal-jax analyze votes.npz
   metal-jax analyze votes.npz --gold votes.npz --num-lfs 0
+  metal-jax analyze votes.npz --texts texts.jsonl --lfs lfs.py --num-next 10
   metal-jax analyze crowd.csv --tree tree.json --gold labels.csv --json
 """
 
@@ -50,6 +60,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("votes", type=Path, metavar="VOTES", help="votes to look at")
     add_votes_options(parser)
     add_gold_option(parser, "for judging only")
+    add_guide_options(parser)
     parser.add_argument(
         "--num-lfs",
         type=int,
@@ -67,14 +78,17 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.num_lfs < 0:
         raise ValueError(f"--num-lfs: got {options.num_lfs}, expected at least 0")
+    check_guide_options(options)
     with quiet_progress(options) as say:
         say("reading votes")
         file = _votes.read_votes(options, options.votes)
         gold = _votes.read_gold(options, file)
+        texts = read_texts(options, file)
         say("fitting the default label model")
         model = fit("default", file.votes, file.tree, seed=options.seed, restarts=True)
         majority = fit("majority", file.votes, file.tree)
         say("comparing")
+        probs = model.posterior(file.votes)
         about = {
             "votes": _votes.describe_votes(file, options.votes),
             "model": {
@@ -87,11 +101,13 @@ def _run(options: argparse.Namespace) -> int:
             },
             "lfs": _lfs(file, gold, model),
             **_oddities(file),
-            **_labels(file, gold, model, majority),
+            **_labels(file, gold, probs, model.class_balance, majority),
         }
         about["majority_vote_would_do"] = all(
             (1 - task["ties"]) * task["agreement"] >= _NEARLY_ALL for task in about["tasks"]
         )
+        guide = find_guide(options, file, gold, texts, say)
+        about |= guide_records(guide, file, probs, options.num_next)
     return show(options, about, _print, options.num_lfs)
 
 
@@ -144,7 +160,11 @@ def _node_votes(file: VoteFile) -> np.ndarray:
 
 
 def _labels(
-    file: VoteFile, gold: np.ndarray | None, model: Fitted, majority: Fitted
+    file: VoteFile,
+    gold: np.ndarray | None,
+    probs: np.ndarray,
+    class_balance: np.ndarray,
+    majority: Fitted,
 ) -> dict[str, Any]:
     """The labels of the model beside the majority vote's: per class and per task."""
     from metal_jax import task_tree
@@ -153,10 +173,10 @@ def _labels(
     tree, voted, votes = file.tree, file.votes >= 0, _node_votes(file)
     names = _votes.node_names(tree)
     marginals = {
-        name: np.asarray(task_tree.node_sum(tree, fitted.posterior(file.votes)), float)
-        for name, fitted in (("model", model), ("majority", majority))
+        name: np.asarray(task_tree.node_sum(tree, of_leaves), float)
+        for name, of_leaves in (("model", probs), ("majority", majority.posterior(file.votes)))
     }
-    balance = np.asarray(task_tree.node_sum(tree, model.class_balance))
+    balance = np.asarray(task_tree.node_sum(tree, class_balance))
     truth = None if gold is None else _task_gold(tree, gold)
     classes, tasks = [], []
     for t, (task, nodes) in enumerate(zip(tree.tasks, tree.task_nodes, strict=True)):
@@ -248,6 +268,7 @@ def _print(about: dict[str, Any], num_lfs: int) -> None:
         console.print("majority vote would do: the label model says the same nearly everywhere")
     else:
         console.print("majority vote would not do: see the ties and changes above")
+    print_guide(console, about)
 
 
 def _print_task(console: Console, task: dict[str, Any], several: bool) -> None:

@@ -36,8 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     command = "metal-jax"
     try:
-        options = parser().parse_args(arguments)
+        options, unknown = parser().parse_known_args(arguments)
         command = options.command
+        if unknown:
+            raise ValueError(f"unrecognized arguments: {' '.join(unknown)}")
         use_compilation_cache()
         return options.run(options)
     except KeyboardInterrupt as interrupt:

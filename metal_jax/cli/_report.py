@@ -15,7 +15,14 @@ from metal_jax.cli._common import (
     add_seed_option,
     add_votes_options,
 )
-from metal_jax.cli._items import ITEMS_HELP, match_items, read_items
+from metal_jax.cli._guide import (
+    TEXTS_HELP,
+    add_guide_options,
+    check_guide_options,
+    find_guide,
+    read_texts,
+)
+from metal_jax.cli._items import ITEMS_HELP
 from metal_jax.cli._methods import METHODS, fit, takes
 from metal_jax.cli._progress import quiet_progress
 from metal_jax.cli._report_files import add_report_options, check_report_paths, write_report
@@ -27,13 +34,11 @@ if TYPE_CHECKING:
     from metal_jax.task_tree import TaskTree
 
 _VOTES_EPILOG = f"""{VOTES_HELP}
-
-Texts are lines of JSON with "text" and perhaps "item", matched with the votes by name where both
-have names, otherwise by order.
+{TEXTS_HELP}
 
 Examples:
   metal-jax report votes votes.csv --out report.html
-  metal-jax report votes votes.npz --texts texts.jsonl --gold gold.npz --out report.html
+  metal-jax report votes votes.npz --texts texts.jsonl --lfs lfs.py --out report.html
 """
 
 _NETWORK_EPILOG = f"""{ITEMS_HELP}
@@ -72,7 +77,7 @@ def _add_votes(kinds: Any) -> None:
         "--method", choices=methods, default="default", help="label model (default: default)"
     )
     add_gold_option(parser, "for judging only")
-    parser.add_argument("--texts", type=Path, metavar="FILE", help="texts of the items (.jsonl)")
+    add_guide_options(parser)
     parser.add_argument(
         "--bootstrap",
         type=int,
@@ -112,7 +117,8 @@ def _add_network(kinds: Any) -> None:
 
 
 def _votes(options: argparse.Namespace) -> int:
-    check_report_paths(options, options.votes, options.gold, options.texts)
+    check_report_paths(options, options.votes, options.gold, options.texts, options.lfs)
+    check_guide_options(options)
     if options.bootstrap < 0 or options.bootstrap == 1:
         raise ValueError(f"--bootstrap: got {options.bootstrap}, expected 0, or at least 2")
     if options.bootstrap and not takes(options.method, "item_weights"):
@@ -124,7 +130,7 @@ def _votes(options: argparse.Namespace) -> int:
         say("reading votes")
         file = _votes.read_votes(options, options.votes)
         gold = _votes.read_gold(options, file)
-        texts = None if options.texts is None else _texts(options, file)
+        texts = read_texts(options, file)
         say(f"fitting the label model ({options.method})")
         fitted = fit(options.method, file.votes, file.tree, seed=options.seed, restarts=True)
         assert fitted.result is not None
@@ -132,6 +138,7 @@ def _votes(options: argparse.Namespace) -> int:
         if options.bootstrap:
             say(f"fitting again, {options.bootstrap} times")
             replicates = _bootstrap(options, file)
+        guide = find_guide(options, file, gold, texts, say)
         say("looking")
         page = report.label_model_report(
             fitted.result,
@@ -139,9 +146,13 @@ def _votes(options: argparse.Namespace) -> int:
             title=options.title or options.votes.name,
             lf_names=_votes.lf_names(file),
             item_names=file.items,
-            texts=texts,
+            texts=guide.texts,
             gold=gold,
             replicates=replicates,
+            without=guide.without,
+            dependencies=guide.dependencies,
+            num_next=options.num_next,
+            spans=guide.spans,
             max_items=options.max_items,
         )
         say("writing")
@@ -162,21 +173,6 @@ def _bootstrap(options: argparse.Namespace, file: VoteFile) -> Any:
     return label_model.bootstrap_lf_accuracy(
         refit, file.votes, file.tree, key=key, num_replicates=options.bootstrap
     )
-
-
-def _texts(options: argparse.Namespace, file: VoteFile) -> list[str]:
-    """A text for each item of the votes; empty where the file has none."""
-    items = read_items(options.texts)
-    if items.kind != "texts":
-        raise ValueError(f'{options.texts}: holds {items.kind}, expected lines of JSON with "text"')
-    ordered = options.votes.suffix not in (".csv", ".tsv")
-    sources = options.texts, options.votes
-    rows = match_items(items, len(file.votes), file.items, sources, ordered=ordered)
-    texts = [""] * len(file.votes)
-    for text, row in zip(items.values, rows.tolist(), strict=True):
-        if row >= 0:
-            texts[row] = text
-    return texts
 
 
 def _network(options: argparse.Namespace) -> int:

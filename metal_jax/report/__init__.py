@@ -34,6 +34,7 @@ from metal_jax.report._figures import (
     Series,
     TreeDrawing,
 )
+from metal_jax.report._label_advice import bare_items
 from metal_jax.report._label_report import label_model_report
 from metal_jax.report._matplotlib import draw_axes, write_png
 from metal_jax.report._network_report import Training, network_report
@@ -83,6 +84,7 @@ __all__ = [
     "Table",
     "Training",
     "TreeDrawing",
+    "bare_items",
     "draw_axes",
     "exhaust_report",
     "label_model_report",
