@@ -80,19 +80,19 @@ def dependency_blocks(suggestions: Sequence[SuggestedDependency]) -> list[Block]
         Column("One LF"),
         Column("Another"),
         Column("Together", "count", "items on which both vote"),
-        Column("Expected", "number", "how many that would be if they were independent"),
+        Column("Expected", "count", "how many that would be if they were independent"),
         Column("Agree", "count", "items on which both cast the same vote"),
-        Column("Agree, expected", "number", "how many that would be"),
+        Column("Agree, expected", "count", "how many that would be"),
         Column("Gain", "number", "in log-likelihood over independence, nats"),
     ]
     rows = [
         [
             *pair.names,
             pair.together,
-            pair.expected_together,
+            round(pair.expected_together),
             pair.agree,
-            pair.expected_agree,
-            pair.score,
+            round(pair.expected_agree),
+            round(pair.score, 1),
         ]
         for pair in suggestions
     ]
