@@ -9,6 +9,8 @@ from metal_jax.cli import _analyze, main
 from metal_jax.cli._methods import fit
 from metal_jax.task_tree import TaskTree, write_json
 
+NO_REFITS = ("--no-leave-one-out", "--no-dependencies")  # they take long to compile
+
 
 def made_votes():
     """Four honest LFs, a copy of the first, a silent one and an adversary; class 3 is unused."""
@@ -34,7 +36,7 @@ def folder(tmp_path_factory):
 
 def test_json(folder, capsys):
     arguments = ["analyze", str(folder / "votes.npz"), "--gold", str(folder / "gold.npz"), "--json"]
-    assert main(arguments) == 0
+    assert main([*arguments, *NO_REFITS]) == 0
     out = capsys.readouterr().out
     about = json.loads(out, parse_constant=pytest.fail)
     votes, truth = made_votes()
@@ -59,7 +61,7 @@ def test_json(folder, capsys):
 
 
 def test_tables(folder, capsys):
-    arguments = ["analyze", str(folder / "votes.npz"), "--num-lfs", "2"]
+    arguments = ["analyze", str(folder / "votes.npz"), "--num-lfs", "2", *NO_REFITS]
     assert main(arguments) == 0
     out = capsys.readouterr().out
     assert "300 items, 7 LFs" in out
@@ -86,6 +88,7 @@ def test_tree(tmp_path, capsys, monkeypatch):
     np.savez(tmp_path / "v.npz", L=[[0, 0, -1], [1, 1, 3], [1, 0, 1], [3, 1, 1]] * 10)
     np.save(tmp_path / "gold.npy", [0, 3, -1, 1] * 10)
     arguments = ["analyze", str(tmp_path / "v.npz"), "--tree", str(tmp_path / "tree.json")]
+    arguments += NO_REFITS
     assert main([*arguments, "--gold", str(tmp_path / "gold.npy"), "--json"]) == 0
     about = json.loads(capsys.readouterr().out)
     above, beneath = about["tasks"]
@@ -101,6 +104,8 @@ def test_tree(tmp_path, capsys, monkeypatch):
     [
         (["nothing.npz"], "nothing.npz: No such file"),
         (["votes.npz", "--num-lfs", "-1"], "--num-lfs: got -1"),
+        (["votes.npz", "--num-next", "-1"], "--num-next: got -1"),
+        (["votes.npz", "--lfs", "lfs.py"], "--lfs: marks what made LFs vote"),
         (["votes.npz", "--gold", "votes.npz"], "votes.npz: no array Y of gold labels"),
         ([], "the following arguments are required: VOTES"),
     ],

@@ -55,8 +55,9 @@ def run_json(capsys, *arguments):
 
 def test_votes_with_everything(folder, capsys):
     with_all = (*VOTES, "--gold", "gold.npz", "--texts", "texts.jsonl", "--title", "<Mine>")
+    with_all = (*with_all, "--no-leave-one-out", "--no-dependencies", "--num-next", "2")
     about = run_json(capsys, *with_all, "--max-items", "10")
-    assert about["sections"][-2:] == ["Against gold", "Items"]
+    assert about["sections"][-3:] == ["Against gold", "Items to look at next", "Items"]
     text = (folder / "report.html").read_text()
     assert about["bytes"] == len(text.encode())
     assert "<h1>&lt;Mine&gt;</h1>" in text

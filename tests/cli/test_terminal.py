@@ -7,6 +7,8 @@ import pytest
 import terminal
 
 from metal_jax.cli._progress import rate_text
+from metal_jax.datasets import load_fashion_runs
+from metal_jax.exhaust import write_runs
 from metal_jax.task_tree import TaskTree, write_json
 
 LFS = """
@@ -138,7 +140,7 @@ def test_train_goes_on_to_the_same_model(folder):
 
 
 @pytest.mark.slow
-def test_import_and_fit_go_on_to_the_same_bytes(folder):
+def test_import_goes_on_to_the_same_bytes(folder):
     logs = folder / "logs"
     logs.mkdir()
     rng = np.random.default_rng(0)
@@ -162,7 +164,11 @@ def test_import_and_fit_go_on_to_the_same_bytes(folder):
         assert (folder / f"stopped.{name}").read_bytes() == (folder / f"whole.{name}").read_bytes()
     assert not (folder / "stopped.jsonl.partial").exists()
 
-    fit = ("exhaust", "fit", "whole.jsonl", "--members", "2", "--steps", "600", "--out")
+
+@pytest.mark.slow
+def test_exhaust_fit_goes_on_to_the_same_predictor(folder):
+    write_runs(folder / "fashion.jsonl", load_fashion_runs()[:100])
+    fit = ("exhaust", "fit", "fashion.jsonl", "--members", "2", "--steps", "600", "--out")
     shown = terminal.on_terminal(folder, *fit, "stopped_fit", press_when=r"steps/s, 0:\d\d left")
     assert shown.status == 130
     assert "the training is kept in stopped_fit.partial.npz" in shown.last_line
