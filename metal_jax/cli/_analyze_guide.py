@@ -85,7 +85,9 @@ def print_guide(console: Console, about: dict[str, Any]) -> None:
         _print_without(console, about["leave_one_out"])
     pairs = about["dependencies"]
     if pairs:
-        table = plain_table(["LFs that depend on each other"], ["together", "alone", "agree", ""])
+        table = plain_table(
+            ["LFs that depend on each other"], ["together", "expected", "agree", "expected"]
+        )
         for pair in pairs[:_MOST_ROWS]:
             expected = pair["expected_together"], pair["expected_agree"]
             table.add_row(
@@ -95,7 +97,7 @@ def print_guide(console: Console, about: dict[str, Any]) -> None:
                 f"{pair['agree']:,}",
                 f"{expected[1]:,.0f}",
             )
-        table.caption = "beside each number what it would be if they were independent"
+        table.caption = "expected: if they were independent given the label"
         console.print(table)
         _print_rest(console, pairs)
     elif pairs is not None:

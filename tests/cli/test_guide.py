@@ -32,9 +32,11 @@ def folder(tmp_path_factory):
     lines = [{"item": f"i{i}", "text": text, "title": "price"} for i, text in enumerate(TEXTS)]
     (path / "texts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (path / "lfs.py").write_text(LFS)
-    votes = [[0, 1, 1], [0, -1, -1], [-1, -1, -1], [-1, -1, -1], [-1, 1, 1]]
+    votes = [[0, 1, 1, 0], [0, -1, -1, 0], [-1] * 4, [-1] * 4, [-1, 1, 1, -1]]
     items = [f"i{i}" for i in range(5)]
-    np.savez(path / "votes.npz", L=votes, lf_names=["goal", "price", "title"], items=items)
+    np.savez(
+        path / "votes.npz", L=votes, lf_names=["goal", "price", "title", "silent"], items=items
+    )
     return path
 
 
@@ -44,9 +46,9 @@ def asked(folder, monkeypatch):
 
     def without(votes, tree, *, gold=None):
         assert gold is None
-        share = np.array([0.1, 0.0, 0.3])
+        share = np.array([0.1, 0.0, 0.3, 0.0])
         return label_model.LeaveOneOut(
-            share, share, np.array([1, 0, 0]), float("nan"), np.full(3, np.nan)
+            share, share, np.array([1, 0, 0, 0]), float("nan"), np.full(4, np.nan)
         )
 
     monkeypatch.chdir(folder)
@@ -62,11 +64,16 @@ def test_json(asked, capsys):
     assert main([*asked, "--lfs", "lfs.py", "--num-next", "2", "--json"]) == 0
     about = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert about["leave_one_out"]["accuracy"] is None
-    assert [lf["changed"] for lf in about["leave_one_out"]["lfs"]] == [0.1, 0.0, 0.3]
+    assert [lf["changed"] for lf in about["leave_one_out"]["lfs"]] == [0.1, 0.0, 0.3, 0.0]
     assert about["dependencies"][0]["names"] == ["goal", "title"]
     (first,) = about["next_items"]["contested"]
     assert first["item"] == "i0"
-    assert first["votes"] == {"goal": "sport", "price": "trade", "title": "trade"}
+    assert first["votes"] == {
+        "goal": "sport",
+        "price": "trade",
+        "title": "trade",
+        "silent": "sport",
+    }
     # The third LF reads another text: it has no place in this one.
     words = [(s["lf"], TEXTS[0][s["start"] : s["stop"]]) for s in first["spans"]]
     assert words == [("goal", "goal"), ("price", "price")]
