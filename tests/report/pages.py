@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 
-from metal_jax import exhaust, label_model, network, report
+from metal_jax import exhaust, label_model, labeling, network, report
 from metal_jax.task_tree import TaskTree
 
 SCRIPT = "<script>document.title='run'</script>"
@@ -48,6 +48,29 @@ def label_page(**options):
     texts = [f"{NASTY[i % len(NASTY)]} item {i}" for i in range(len(votes))]
     return report.label_model_report(
         result, votes, title=SCRIPT, lf_names=NASTY, texts=texts, gold=gold, **options
+    )
+
+
+def advised_page():
+    """The same with what to do next, and marks in the texts; nothing is fitted again."""
+    lfs = len(NASTY)
+    share = np.linspace(0, 0.3, lfs)
+    without = label_model.LeaveOneOut(share, share, np.arange(lfs), 0.8, 0.8 - share)
+    pair = label_model.SuggestedDependency((0, 1), NASTY[:2], 43.2, 120, 44.1, 118, 40.0)
+    result, votes, gold, _ = fitted()
+    texts = [f"{NASTY[i % len(NASTY)]} item {i}" for i in range(len(votes))]
+    spans = {i: [(0, labeling.Span(0, 6)), (1, labeling.Span(3, 12))] for i in range(len(votes))}
+    return report.label_model_report(
+        result,
+        votes,
+        title=SCRIPT,
+        lf_names=NASTY,
+        texts=texts,
+        gold=gold,
+        without=without,
+        dependencies=[pair],
+        num_next=4,
+        spans=spans,
     )
 
 
