@@ -154,14 +154,14 @@ def test_items_are_paged_picked_and_opened_by_keyboard(chromium, paths):
 def test_what_made_an_lf_vote_is_marked_and_shown_as_it_is(chromium, paths):
     chromium.open(paths["votes"])
     marks = chromium.all(".examples mark", "[e.textContent, e.title]")
-    assert [f"{pages.NASTY[0]}, {pages.NASTY[1]}"] == [title for _, title in marks[1:2]]
+    assert f"{pages.NASTY[0]}, {pages.NASTY[1]}" in [title for _, title in marks]
     texts = chromium.all(".examples .text", "e.textContent")
     assert any(text.startswith(pages.SCRIPT) for text in texts)
     # The table of items marks the same, and drops nothing of the text.
     cells = chromium.all(
         ".paged tbody tr td .clamp", "[e.textContent, e.querySelectorAll('mark').length]"
     )
-    assert all(marked == 3 for _, marked in cells if len(_) > 12)
+    assert all(marked == 3 for text, marked in cells if " item " in text)
     filled = [text for text, _ in cells if text.startswith("a & b")]
     assert all(text.startswith("a & b &lt; c item ") for text in filled)
     assert filled
