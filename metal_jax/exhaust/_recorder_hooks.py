@@ -60,6 +60,15 @@ def run_of_keras(run: str, model: Any, **fields: Any) -> Run:
 
     Returns:
         The run, for a recorder.
+
+    Example:
+        >>> class Model:
+        ...     def to_json(self):
+        ...         return '{"class_name": "Sequential", "config": {"layers": []}}'
+        ...     def count_params(self):
+        ...         return 7
+        >>> run_of_keras("a", Model(), batch_size=32).num_params
+        7
     """
     optimiser = getattr(model, "optimizer", None)
     settings = {} if optimiser is None else _plain(optimiser.get_config())
@@ -72,7 +81,7 @@ def run_of_keras(run: str, model: Any, **fields: Any) -> Run:
 
 
 def run_of_torch(run: str, model: Any, optimiser: Any = None, **fields: Any) -> Run:
-    """What a PyTorch module and optimiser tell of a run.
+    r"""What a PyTorch module and optimiser tell of a run.
 
     Args:
         run: the id.
@@ -83,6 +92,15 @@ def run_of_torch(run: str, model: Any, optimiser: Any = None, **fields: Any) -> 
     Returns:
         The run, for a recorder; a module whose print cannot be read has no architecture, and its
         print is kept in `extra["printed_model"]`.
+
+    Example:
+        >>> class Module:
+        ...     def __str__(self):
+        ...         return "Sequential(\n  (0): Linear(in_features=4, out_features=2, bias=True)\n)"
+        ...     def parameters(self):
+        ...         return []
+        >>> run_of_torch("a", Module()).architecture[0].type
+        'Linear'
     """
     text = str(model)
     architecture: Architecture | None = None

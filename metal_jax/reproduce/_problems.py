@@ -40,7 +40,12 @@ class Problem(NamedTuple):
 
 
 def stdlib_docs() -> Problem:
-    """Docstrings of the running Python, chapter -> module, with 80 hand-written LFs."""
+    """Docstrings of the running Python, chapter -> module, with 80 hand-written LFs.
+
+    Example:
+        >>> stdlib_docs().dataset.tree.depth
+        2
+    """
     dataset = load_stdlib_docs()
     applied = labeling.apply(STDLIB_LFS, dataset.items, dataset.tree)
     note = f"docstrings of this Python's standard library, fingerprint {fingerprint(dataset)}"
@@ -88,6 +93,10 @@ def load_problems(data: str | Path | None) -> list[Problem]:
 
     Raises:
         FileNotFoundError: a data set is missing from the folder.
+
+    Example:
+        >>> [problem.name for problem in load_problems(None)]
+        ['stdlib docs']
     """
     problems = [stdlib_docs()]
     if data is not None:

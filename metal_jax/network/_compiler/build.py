@@ -198,6 +198,17 @@ def node_log_probs(network: Network, params: Any, inputs: Any) -> jax.Array:
 
     Returns:
         float[b, N].
+
+    Example:
+        >>> from metal_jax.network import mlp
+        >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+        >>> net = build(tree, mlp((2,)))
+        >>> inputs = jnp.ones((3, 4))
+        >>> params = net.init(jax.random.key(0), inputs)
+        >>> probs = jnp.exp(node_log_probs(net, params, inputs))
+        >>> x, y = tree.node_id["a", "x"], tree.node_id["a", "y"]
+        >>> (probs[0, x] + probs[0, y]).round(3).item()
+        1.0
     """
     return path_sum(network.tree, network.apply(params, inputs))
 
@@ -212,5 +223,14 @@ def leaf_log_probs(network: Network, params: Any, inputs: Any) -> jax.Array:
 
     Returns:
         float[b, s]; the exponentials sum to one over the leaves of each root.
+
+    Example:
+        >>> from metal_jax.network import mlp
+        >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+        >>> net = build(tree, mlp((2,)))
+        >>> inputs = jnp.ones((3, 4))
+        >>> params = net.init(jax.random.key(0), inputs)
+        >>> jnp.exp(leaf_log_probs(net, params, inputs)).sum(axis=1).round(3).tolist()
+        [1.0, 1.0, 1.0]
     """
     return node_log_probs(network, params, inputs)[:, network.tree.leaf_nodes]

@@ -128,6 +128,10 @@ def format_error_buckets(table: Sequence[ErrorBucket], *, most: int = 20) -> str
 
     Returns:
         One line for the header and one for each bucket.
+
+    Example:
+        >>> print(format_error_buckets([]).split()[0])
+        task
     """
     rows = [["LF", "vote", "items", "errors", "rate", "lift", "most frequent mistake"]]
     for bucket in table[:most]:
