@@ -173,10 +173,11 @@ def lower_network(model: Model, *, platforms: Sequence[str] = PLATFORMS) -> Expo
         The lowered function.
 
     Example:
-        >>> from metal_jax.network import build, fit_inputs, mlp
+        >>> from metal_jax.network import build, fit_inputs
         >>> inputs = fit_inputs("features", [[0.0], [1.0]])
-        >>> net = build(TaskTree.single(["cat", "dog"]), mlp((2,)))
-        >>> model = Model(net, net.init(jax.random.key(0), inputs.encode([[0.0]])), inputs)
+        >>> tree = TaskTree.single(["cat", "dog"])
+        >>> params = build(tree, inputs.encoder).init(jax.random.key(0), inputs.encode([[0.0]]))
+        >>> model = Model(tree, inputs, params)
         >>> lower_network(model, platforms=["cpu"]).platforms
         ('cpu',)
     """

@@ -24,6 +24,7 @@ WITHOUT_EXAMPLE = {
     "network.sentence_embeddings": "the extra `text`",
     "reproduce.clinc150": _DATA,
     "reproduce.draw_exhaust": _MINUTES,
+    "reproduce.load_problems": "as `stdlib_docs`, which reads for seconds",
     "reproduce.openi": _DATA,
     "reproduce.run_exhaust": _MINUTES,
     "reproduce.run_metal": _MINUTES,

@@ -93,7 +93,7 @@ def read_cell_string(text: str) -> Graph:
 
     Example:
         >>> cell = read_cell_string("|conv~0|+|skip~0|pool~1|")
-        >>> [(edge.source, edge.target, edge.type) for edge in cell.edges]
+        >>> [(edge.source, edge.target, edge.layer.type) for edge in cell.edges]
         [(0, 1, 'conv'), (0, 2, 'skip'), (1, 2, 'pool')]
     """
     groups = text.strip().split("+")
@@ -187,7 +187,7 @@ def read_layer_list(text: str, type: str = "") -> tuple[Layer, ...]:
 
     Example:
         >>> read_layer_list('[{"type": "conv", "width": 16}]')
-        (Layer(type='conv', hyperparameters={'width': 16}),)
+        (Layer(type='conv', hyperparameters={'width': 16}, name=''),)
     """
     record = parse_json(text)
     if not isinstance(record, list) or len(record) > MAX_LAYERS:

@@ -106,7 +106,7 @@ def predict_from_curve(
         >>> from metal_jax.exhaust import Curve
         >>> curves = {"a": (0.5, 0.6), "b": (0.5, 0.7)}
         >>> runs = [
-        ...     Run(name, metrics={"validation": {"accuracy": Curve((1, 2), values)}})
+        ...     Run(name, metrics={"validation": {"accuracy": Curve(values, (1, 2), "max")}})
         ...     for name, values in curves.items()
         ... ]
         >>> predict_from_curve(

@@ -166,7 +166,7 @@ def read_runs(path: str | os.PathLike[str]) -> Reading:
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_runs(f"{folder}/runs.jsonl", [Run("a"), Run("b")])
+        ...     _ = write_runs(f"{folder}/runs.jsonl", [Run("a"), Run("b")])
         ...     [run.run for run in read_runs(f"{folder}/runs.jsonl").runs]
         ['a', 'b']
     """
@@ -254,7 +254,7 @@ def write_problems(path: str | os.PathLike[str], problems: Sequence[Problem]) ->
         >>> import pathlib, tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = pathlib.Path(folder, "problems.jsonl")
-        ...     write_problems(path, [Problem("a.csv", 3, "loss: no number")])
+        ...     write_problems(path, [Problem("a.csv", 3, "loss", "no number", "3,?")])
         ...     len(path.read_text().splitlines())
         1
     """

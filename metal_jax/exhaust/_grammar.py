@@ -194,7 +194,7 @@ def mutate_architecture(
         ValueError: no neighbour is within the limit.
 
     Example:
-        >>> network = sample_architecture(jax.random.key(0))
+        >>> (network,) = sample_architectures(jax.random.key(0), 1)
         >>> mutate_architecture(jax.random.key(1), network) != network
         True
     """

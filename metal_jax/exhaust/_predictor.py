@@ -124,7 +124,7 @@ def fit_predictor(
         >>> from metal_jax.exhaust import Curve, Layer
         >>> runs = [
         ...     Run(str(i), (Layer("conv", {"width": i}),),
-        ...         {"validation": {"accuracy": Curve((1,), (i / 9,))}})
+        ...         {"validation": {"accuracy": Curve((i / 9,), (1,), "max")}})
         ...     for i in range(8)
         ... ]
         >>> config = PredictorConfig(num_members=2, num_steps=2, batch_size=2)
@@ -229,7 +229,7 @@ def predict(predictor: Predictor, runs: Sequence[Run], coverage: float = 0.9) ->
         >>> from metal_jax.exhaust import Curve, Layer
         >>> runs = [
         ...     Run(str(i), (Layer("conv", {"width": i}),),
-        ...         {"validation": {"accuracy": Curve((1,), (i / 9,))}})
+        ...         {"validation": {"accuracy": Curve((i / 9,), (1,), "max")}})
         ...     for i in range(8)
         ... ]
         >>> config = PredictorConfig(num_members=2, num_steps=2, batch_size=2)

@@ -101,7 +101,7 @@ def curve(values: Any, epochs: Any = None, goal: str | None = None) -> Curve:
 
     Example:
         >>> curve([0.5, 0.8], goal="max")
-        Curve(epochs=(1, 2), values=(0.5, 0.8), goal='max')
+        Curve(values=(0.5, 0.8), epochs=(1, 2), goal='max')
     """
     numbers = tuple(float(value) for value in values)
     if epochs is None:

@@ -104,7 +104,8 @@ def targets(runs: Iterable[Run], name: str, epochs_seen: int = 0, **options) -> 
         float64[n], NaN where missing.
 
     Example:
-        >>> run = Run("a", metrics={"validation": {"accuracy": Curve((1, 2, 3), (0.5, 0.8, 0.7))}})
+        >>> accuracy = Curve((0.5, 0.8, 0.7), (1, 2, 3), "max")
+        >>> run = Run("a", metrics={"validation": {"accuracy": accuracy}})
         >>> targets([run, Run("b")], "validation/accuracy").tolist()
         [0.8, nan]
     """
@@ -184,7 +185,8 @@ def best_epoch(run: Run, role: str, metric: str, seconds_limit: float = math.inf
         The epoch, None where every value is missing or none ends in time.
 
     Example:
-        >>> run = Run("a", metrics={"validation": {"accuracy": Curve((1, 2, 3), (0.5, 0.8, 0.7))}})
+        >>> accuracy = Curve((0.5, 0.8, 0.7), (1, 2, 3), "max")
+        >>> run = Run("a", metrics={"validation": {"accuracy": accuracy}})
         >>> best_epoch(run, "validation", "accuracy")
         2
     """

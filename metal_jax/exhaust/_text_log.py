@@ -95,9 +95,9 @@ def read_log_patterns(path: str | os.PathLike[str]) -> LogPatterns:
         ...     path = pathlib.Path(folder, "patterns.json")
         ...     _ = path.write_text(
         ...         '{"patterns": ["epoch (?P<epoch>[0-9]+) (?P<a>.+)"], '
-        ...         '"metrics": {"a": "train/loss"}}'
+        ...         '"fields": {"a": "train/loss"}}'
         ...     )
-        ...     read_log_patterns(path).metrics
+        ...     read_log_patterns(path).fields
         {'a': 'train/loss'}
     """
     with open(path, encoding="utf-8") as file:

@@ -83,8 +83,7 @@ def to_metal(votes: np.ndarray, tree: TaskTree) -> list[np.ndarray]:
 
     Example:
         >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
-        >>> v, y = tree.node_id["b", "v"], tree.node_id["a", "y"]
-        >>> [task.tolist() for task in to_metal(np.array([[v, y]]), tree)]
+        >>> [task.tolist() for task in to_metal(np.array([[3, 1]]), tree)]  # v and y
         [[[1, 2]], [[2, -1]]]
     """
     labels = tree.task_labels(np.where(np.asarray(votes) < 0, -1, votes)) + 1
@@ -166,7 +165,7 @@ def from_triples(
         >>> triples = [("a", "Ann", "cat"), ("b", "Bob", "dog"), ("a", "Bob", "cat")]
         >>> named = from_triples(triples, tree)
         >>> named.votes.tolist(), named.items, named.workers
-        ([[0, 0], [-2, 1]], ['a', 'b'], ['Ann', 'Bob'])
+        ([[0, 0], [-2, 1]], ('a', 'b'), ('Ann', 'Bob'))
     """
     by_name: dict[str, list[int]] = {}
     for node, (_, label) in enumerate(tree.node_names):

@@ -157,7 +157,7 @@ def format_summary(table: Sequence[LFSummary]) -> str:
 
     Example:
         >>> from metal_jax.task_tree import TaskTree
-        >>> table = summarise_lfs(np.array([[0, -1], [1, 1]]), TaskTree.single(2), ["a", "b"])
+        >>> table = summarise_lfs(np.array([[0, -1], [1, 1]]), TaskTree.single(2))
         >>> len(format_summary(table).splitlines())
         3
     """

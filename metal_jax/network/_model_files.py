@@ -187,10 +187,11 @@ def evaluate_model(model: Model, predictions: Predictions, gold: ArrayLike) -> E
         ValueError: gold of the wrong shape or type, or no node of the tree (names the item).
 
     Example:
-        >>> from metal_jax.network import build, fit_inputs, mlp
+        >>> from metal_jax.network import build, fit_inputs
         >>> inputs = fit_inputs("features", [[0.0], [1.0]])
-        >>> net = build(TaskTree.single(["cat", "dog"]), mlp((2,)))
-        >>> model = Model(net, net.init(jax.random.key(0), inputs.encode([[0.0]])), inputs)
+        >>> tree = TaskTree.single(["cat", "dog"])
+        >>> params = build(tree, inputs.encoder).init(jax.random.key(0), inputs.encode([[0.0]]))
+        >>> model = Model(tree, inputs, params)
         >>> evaluation = evaluate_model(model, predict(model, [[0.0], [1.0]]), [0, 1])
         >>> 0 <= evaluation.mean_accuracy <= 1
         True
@@ -214,14 +215,15 @@ def save_model(folder: str | os.PathLike[str], model: Model) -> None:
             network (names what differs).
 
     Example:
-        >>> from metal_jax.network import build, fit_inputs, mlp
+        >>> from metal_jax.network import build, fit_inputs
         >>> inputs = fit_inputs("features", [[0.0], [1.0]])
-        >>> net = build(TaskTree.single(["cat", "dog"]), mlp((2,)))
-        >>> model = Model(net, net.init(jax.random.key(0), inputs.encode([[0.0]])), inputs)
+        >>> tree = TaskTree.single(["cat", "dog"])
+        >>> params = build(tree, inputs.encoder).init(jax.random.key(0), inputs.encode([[0.0]]))
+        >>> model = Model(tree, inputs, params)
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_model(f"{folder}/pets", model)
-        ...     load_model(f"{folder}/pets").network.tree.tasks[0].labels
+        ...     load_model(f"{folder}/pets").tree.tasks[0].labels
         ('cat', 'dog')
     """
     path = Path(folder)
@@ -261,14 +263,15 @@ def load_model(folder: str | os.PathLike[str], tree: TaskTree | None = None) -> 
             not fit its network (names what differs).
 
     Example:
-        >>> from metal_jax.network import build, fit_inputs, mlp
+        >>> from metal_jax.network import build, fit_inputs
         >>> inputs = fit_inputs("features", [[0.0], [1.0]])
-        >>> net = build(TaskTree.single(["cat", "dog"]), mlp((2,)))
-        >>> model = Model(net, net.init(jax.random.key(0), inputs.encode([[0.0]])), inputs)
+        >>> tree = TaskTree.single(["cat", "dog"])
+        >>> params = build(tree, inputs.encoder).init(jax.random.key(0), inputs.encode([[0.0]]))
+        >>> model = Model(tree, inputs, params)
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_model(f"{folder}/pets", model)
-        ...     load_model(f"{folder}/pets", TaskTree.single(["cat", "dog"])).inputs == model.inputs
+        ...     load_model(f"{folder}/pets", tree).tree == tree
         True
     """
     path = Path(folder)
@@ -327,9 +330,9 @@ def example_inputs(model: Model) -> Any:
         Arrays on the host with a leading axis of 1.
 
     Example:
-        >>> from metal_jax.network import build, fit_inputs, mlp
-        >>> net = build(TaskTree.single(2), mlp((2,)))
-        >>> example_inputs(Model(net, {}, fit_inputs("features", [[0.0, 1.0], [1.0, 3.0]]))).shape
+        >>> from metal_jax.network import fit_inputs
+        >>> inputs = fit_inputs("features", [[0.0, 1.0], [1.0, 3.0]])
+        >>> example_inputs(Model(TaskTree.single(2), inputs, {})).shape
         (1, 2)
     """
     inputs: Any = model.inputs

@@ -93,11 +93,12 @@ def network_report(
 
     Example:
         >>> import jax
-        >>> from metal_jax.network import build, fit_inputs, mlp
+        >>> from metal_jax.network import build, fit_inputs
         >>> from metal_jax.task_tree import TaskTree
         >>> inputs = fit_inputs("features", [[0.0], [1.0]])
-        >>> net = build(TaskTree.single(["cat", "dog"]), mlp((2,)))
-        >>> model = Model(net, net.init(jax.random.key(0), inputs.encode([[0.0]])), inputs)
+        >>> tree = TaskTree.single(["cat", "dog"])
+        >>> params = build(tree, inputs.encoder).init(jax.random.key(0), inputs.encode([[0.0]]))
+        >>> model = Model(tree, inputs, params)
         >>> network_report(model, title="Pets").title
         'Pets'
     """

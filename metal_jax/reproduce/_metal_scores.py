@@ -33,8 +33,7 @@ def gold_leaf_probs(tree: TaskTree, gold: np.ndarray) -> np.ndarray:
 
     Example:
         >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
-        >>> gold = np.array([tree.node_id["a", "x"], tree.node_id["a", "y"]])
-        >>> np.asarray(gold_leaf_probs(tree, gold)).round(2).tolist()
+        >>> np.asarray(gold_leaf_probs(tree, np.array([0, 1]))).round(2).tolist()  # x and y
         [[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
     """
     balance = label_model.uniform_class_balance(tree)

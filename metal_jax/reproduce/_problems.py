@@ -93,10 +93,6 @@ def load_problems(data: str | Path | None) -> list[Problem]:
 
     Raises:
         FileNotFoundError: a data set is missing from the folder.
-
-    Example:
-        >>> [problem.name for problem in load_problems(None)]
-        ['stdlib docs']
     """
     problems = [stdlib_docs()]
     if data is not None:

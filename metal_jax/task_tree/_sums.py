@@ -115,9 +115,8 @@ def node_logsumexp(tree: TaskTree, leaf_values: ArrayLike) -> jax.Array:
     Example:
         >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
         >>> log_probs = jnp.log(jnp.array([0.2, 0.3, 0.5]))  # of the leaves u, v, y
-        >>> x = tree.node_id["a", "x"]
-        >>> round(float(jnp.exp(node_logsumexp(tree, log_probs))[x]), 2)
-        0.5
+        >>> print(jnp.exp(node_logsumexp(tree, log_probs)).round(2))  # of x, y, u, v
+        [0.5 0.5 0.2 0.3]
     """
     leaf_values = jnp.asarray(leaf_values)
     check_last_axis("leaf_values", leaf_values, tree.num_leaves)
