@@ -24,10 +24,11 @@ WITHOUT_EXAMPLE = {
     "network.sentence_embeddings": "the extra `text`",
     "reproduce.clinc150": _DATA,
     "reproduce.draw_exhaust": _MINUTES,
-    "reproduce.load_problems": "as `stdlib_docs`, which reads for seconds",
+    "reproduce.load_problems": "every module of the standard library",
     "reproduce.openi": _DATA,
     "reproduce.run_exhaust": _MINUTES,
     "reproduce.run_metal": _MINUTES,
+    "reproduce.stdlib_docs": "every module of the standard library",
     "reproduce.trec": _DATA,
 }
 

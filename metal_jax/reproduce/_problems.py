@@ -40,12 +40,7 @@ class Problem(NamedTuple):
 
 
 def stdlib_docs() -> Problem:
-    """Docstrings of the running Python, chapter -> module, with 80 hand-written LFs.
-
-    Example:
-        >>> stdlib_docs().dataset.tree.depth
-        2
-    """
+    """Docstrings of the running Python, chapter -> module, with 80 hand-written LFs."""
     dataset = load_stdlib_docs()
     applied = labeling.apply(STDLIB_LFS, dataset.items, dataset.tree)
     note = f"docstrings of this Python's standard library, fingerprint {fingerprint(dataset)}"

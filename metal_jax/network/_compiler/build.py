@@ -200,6 +200,7 @@ def node_log_probs(network: Network, params: Any, inputs: Any) -> jax.Array:
         float[b, N].
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from metal_jax.network import mlp
         >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
         >>> net = build(tree, mlp((2,)))
@@ -224,6 +225,7 @@ def leaf_log_probs(network: Network, params: Any, inputs: Any) -> jax.Array:
         float[b, s]; the exponentials sum to one over the leaves of each root.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from metal_jax.network import mlp
         >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
         >>> net = build(tree, mlp((2,)))

@@ -130,8 +130,9 @@ def format_error_buckets(table: Sequence[ErrorBucket], *, most: int = 20) -> str
         One line for the header and one for each bucket.
 
     Example:
-        >>> print(format_error_buckets([]).split()[0])
-        task
+        >>> bucket = ErrorBucket("short", "topic=sport", 40, 10, 0.25, 2.5, 6.0, None)
+        >>> len(format_error_buckets([bucket]).splitlines())
+        2
     """
     rows = [["LF", "vote", "items", "errors", "rate", "lift", "most frequent mistake"]]
     for bucket in table[:most]:
