@@ -99,8 +99,9 @@ def em_step_case(name: str, votes: np.ndarray, tree: TaskTree) -> Case:
         name,
         step,
         (tables, data, prior),
-        operations=4 * len(votes) * columns.num_columns * s,
-        note="two products with the indicator matrix",
+        operations=4 * int((votes >= 0).sum()) * s,
+        num_bytes=2 * votes.nbytes + 8 * len(votes) * s,
+        note="a row added for each vote, there and back; votes read twice, probabilities moved twice",
     )
 
 

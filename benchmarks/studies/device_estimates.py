@@ -62,9 +62,9 @@ def works(num_votes: float = 1e10, m: int = 50, k: int = 2) -> tuple[Work, ...]:
         Work(
             "EM step",
             4 * v * k,
-            2 * v * (8 + 4 * k),
+            2 * n * m + 8 * n * k,
             "float32",
-            "4 v k operations; 2 v (8 + 4 k) bytes: ids and a row of the table, there and back",
+            "4 v k operations; 2 n m + 8 n k bytes: votes read, probabilities written and read",
         ),
         Work(
             "posterior",

@@ -384,7 +384,7 @@ def vote_data(
     Example:
         >>> from metal_jax.labeling import used_columns
         >>> votes = np.array([[0, -1], [1, 1]])
-        >>> vote_data(votes, used_columns(votes)).votes.matrix.tolist()
+        >>> vote_data(votes, used_columns(votes)).votes.apply(jnp.eye(3)).tolist()
         [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]
     """
     nobody = None
