@@ -101,7 +101,7 @@ def em_step_case(name: str, votes: np.ndarray, tree: TaskTree) -> Case:
         (tables, data, prior),
         operations=4 * int((votes >= 0).sum()) * s,
         num_bytes=2 * votes.nbytes + 8 * len(votes) * s,
-        note="a row added for each vote, there and back; votes read twice, probabilities moved twice",
+        note="a row added for each vote, there and back; probabilities written and read",
     )
 
 
