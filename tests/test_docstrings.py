@@ -8,26 +8,29 @@ import re
 import pytest
 from test_layers import ROOMS
 
-# Functions whose example would need what a doctest cannot count on, or minutes.
-_DATA, _MINUTES = "a folder of real data", "training for minutes"
+# Functions whose example would need what a doctest cannot count on, or too long.
+_DATA = "a folder of real data"
+_TRAINING = "a training, which compiles for long: README.md and examples/ show it"
 WITHOUT_EXAMPLE = {
     "datasets.load_openi": _DATA,
     "datasets.load_trec": _DATA,
     "distributed.initialize": "other processes",
+    "exhaust.fit_predictor": _TRAINING,
+    "exhaust.predict": _TRAINING,
     "exhaust.read_open_logs": _DATA,
-    "exhaust.load_predictor": _MINUTES,
+    "exhaust.load_predictor": _TRAINING,
     "exhaust.read_tensorboard": "binary files",
-    "exhaust.save_predictor": _MINUTES,
+    "exhaust.save_predictor": _TRAINING,
     "interop.soft_labels_from_frame": "pandas",
     "labeling.apply_dask": "Dask",
-    "network.plot_tuning": _MINUTES,
+    "network.plot_tuning": _TRAINING,
     "network.sentence_embeddings": "the extra `text`",
     "reproduce.clinc150": _DATA,
-    "reproduce.draw_exhaust": _MINUTES,
+    "reproduce.draw_exhaust": _TRAINING,
     "reproduce.load_problems": "every module of the standard library",
     "reproduce.openi": _DATA,
-    "reproduce.run_exhaust": _MINUTES,
-    "reproduce.run_metal": _MINUTES,
+    "reproduce.run_exhaust": _TRAINING,
+    "reproduce.run_metal": _TRAINING,
     "reproduce.stdlib_docs": "every module of the standard library",
     "reproduce.trec": _DATA,
 }

@@ -119,19 +119,6 @@ def fit_predictor(
     Raises:
         ValueError: no names, a target unknown, one that fewer than 2 members' runs have, or sizes
             that do not divide.
-
-    Example:
-        >>> from metal_jax.exhaust import Curve, Layer
-        >>> runs = [
-        ...     Run(str(i), (Layer("conv", {"width": i}),),
-        ...         {"validation": {"accuracy": Curve((i / 9,), (1,), "max")}})
-        ...     for i in range(8)
-        ... ]
-        >>> config = PredictorConfig(num_members=2, num_steps=2, batch_size=2)
-        >>> names = ["validation/accuracy"]
-        >>> predictor = fit_predictor(runs, names, key=jax.random.key(0), config=config)
-        >>> predictor.names
-        ('validation/accuracy',)
     """
     config, mesh = config or PredictorConfig(), training_mesh(mesh)
     if config.num_members % axis_size(mesh, REPLICA_AXIS):
@@ -224,20 +211,6 @@ def predict(predictor: Predictor, runs: Sequence[Run], coverage: float = 0.9) ->
 
     Raises:
         ValueError: a coverage outside (0, 1).
-
-    Example:
-        >>> from metal_jax.exhaust import Curve, Layer
-        >>> runs = [
-        ...     Run(str(i), (Layer("conv", {"width": i}),),
-        ...         {"validation": {"accuracy": Curve((i / 9,), (1,), "max")}})
-        ...     for i in range(8)
-        ... ]
-        >>> config = PredictorConfig(num_members=2, num_steps=2, batch_size=2)
-        >>> names = ["validation/accuracy"]
-        >>> predictor = fit_predictor(runs, names, key=jax.random.key(0), config=config)
-        >>> found = predict(predictor, runs[:3])
-        >>> found.mean.shape, bool((found.low <= found.high).all())
-        ((3, 1), True)
     """
     if not 0 < coverage < 1:
         raise ValueError(f"got coverage={coverage}, expected a share between 0 and 1")
