@@ -24,6 +24,17 @@ class KerasRecorder:
 
     Args:
         recorder: of this run; fill in the model with `run_of_keras`.
+
+    Example:
+        >>> import tempfile
+        >>> from metal_jax.exhaust import read_runs
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     callback = KerasRecorder(RunRecorder(f"{folder}/runs.jsonl", Run("a")))
+        ...     callback.on_epoch_end(0, {"val_loss": 2.5})
+        ...     callback.on_train_end()
+        ...     run = read_runs(f"{folder}/runs.jsonl").runs[0]
+        >>> run.metrics["validation"]["loss"].values
+        (2.5,)
     """
 
     def __init__(self, recorder: RunRecorder):
