@@ -132,7 +132,7 @@ def e_step(
         >>> table = jnp.log(jnp.array([[0.9, 0.2], [0.1, 0.8]]))  # P(vote | class)
         >>> tables = ConditionalTables(jnp.log(jnp.array([0.5, 0.5])), table, jnp.zeros((1, 2)))
         >>> log_q, _ = e_step(tables, vote_data(votes, columns), tree)
-        >>> print(jnp.exp(log_q)[0].round(2))
+        >>> print(np.asarray(jnp.exp(log_q)[0]).round(2))
         [0.82 0.18]
     """
     # Everyone abstains; then correct where a vote was cast or nobody asked.
@@ -178,7 +178,7 @@ def m_step(
         ... )
         >>> log_q = jnp.log(jnp.array([[1.0, 0.0], [0.5, 0.5], [1.0, 0.0]]))
         >>> tables = m_step(log_q, vote_data(votes, columns), prior, tree)
-        >>> print(jnp.exp(tables.log_vote)[0].round(2))
+        >>> print(np.asarray(jnp.exp(tables.log_vote)[0]).round(2))
         [0.8 0. ]
     """
     q = jnp.exp(log_q)

@@ -280,7 +280,7 @@ def rates_to_tables(
         >>> columns, tree = Columns(np.array([0, 0]), np.array([0, 1]), 1), TaskTree.single(2)
         >>> rates = [[0.8, 0.2], [0.2, 0.8]]
         >>> tables = rates_to_tables(rates, [0.5, 0.5], columns, tree, ignore_abstains=True)
-        >>> print(jnp.exp(tables.log_vote).round(2))
+        >>> print(np.asarray(jnp.exp(tables.log_vote)).round(2))
         [[0.8 0.2]
          [0.2 0.8]]
     """

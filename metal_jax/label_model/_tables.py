@@ -74,7 +74,8 @@ def vote_log_likelihood(tables: ConditionalTables, votes: ArrayLike, columns: Co
         >>> columns = Columns(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), 2)
         >>> log_vote = jnp.log(jnp.array([[0.9, 0.2], [0.1, 0.8], [0.6, 0.4], [0.4, 0.6]]))
         >>> tables = ConditionalTables(jnp.log(jnp.full(2, 0.5)), log_vote, jnp.zeros((2, 2)))
-        >>> print(jnp.exp(vote_log_likelihood(tables, np.array([[0, -1]]), columns))[0].round(2))
+        >>> shares = vote_log_likelihood(tables, np.array([[0, -1]]), columns)
+        >>> print(np.asarray(jnp.exp(shares[0])).round(2))
         [[0.9 0.2]
          [1.  1. ]]
     """
@@ -110,7 +111,7 @@ def log_posterior(
         >>> tables = ConditionalTables(jnp.log(jnp.full(2, 0.5)), log_vote, jnp.zeros((2, 2)))
         >>> votes = np.array([[0, -1], [1, 1]])
         >>> log_probs = log_posterior(tables, votes, columns, TaskTree.single(2))
-        >>> print(jnp.exp(log_probs).round(2))
+        >>> print(np.asarray(jnp.exp(log_probs)).round(2))
         [[0.82 0.18]
          [0.08 0.92]]
     """
@@ -158,7 +159,7 @@ def tables_lf_accuracy(tables: ConditionalTables, columns: Columns, tree: TaskTr
         >>> columns = Columns(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), 2)
         >>> log_vote = jnp.log(jnp.array([[0.9, 0.2], [0.1, 0.8], [0.6, 0.4], [0.4, 0.6]]))
         >>> tables = ConditionalTables(jnp.log(jnp.full(2, 0.5)), log_vote, jnp.zeros((2, 2)))
-        >>> print(tables_lf_accuracy(tables, columns, TaskTree.single(2)).round(2))
+        >>> print(np.asarray(tables_lf_accuracy(tables, columns, TaskTree.single(2))).round(2))
         [0.85 0.6 ]
     """
     joint = jnp.exp(tables.log_vote + tables.log_prior)

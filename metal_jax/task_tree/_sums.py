@@ -115,7 +115,7 @@ def node_logsumexp(tree: TaskTree, leaf_values: ArrayLike) -> jax.Array:
     Example:
         >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
         >>> log_probs = jnp.log(jnp.array([0.2, 0.3, 0.5]))  # of the leaves u, v, y
-        >>> print(jnp.exp(node_logsumexp(tree, log_probs)).round(2))  # of x, y, u, v
+        >>> print(np.asarray(jnp.exp(node_logsumexp(tree, log_probs))).round(2))  # x, y, u, v
         [0.5 0.5 0.2 0.3]
     """
     leaf_values = jnp.asarray(leaf_values)

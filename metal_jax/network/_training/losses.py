@@ -79,7 +79,8 @@ def task_losses(
 
     Example:
         >>> log_p = jnp.log(jnp.array([[0.5, 0.5]]))
-        >>> print(task_losses(TaskTree.single(2), log_p, jnp.array([[1.0, 0.0]])).round(3))
+        >>> losses = task_losses(TaskTree.single(2), log_p, jnp.array([[1.0, 0.0]]))
+        >>> print(np.asarray(losses).round(3))
         [[0.693]]
     """
     gains = _node_gains(log_conditionals, node_probs, robust_exponent)
