@@ -60,7 +60,7 @@ def run(growth: Growth, limits: Any, *, quick: bool, seconds: float, limit: floa
     for size in growth.sizes[:3] if quick else growth.sizes:
         if len(rows) > 1:
             sizes, times = _points(rows)
-            steepness = max(1.0, exponent(sizes[-2:], times[-2:]).slope)
+            steepness = np.clip(exponent(sizes[-2:], times[-2:]).slope, 1.0, 3.0)
             if times[-1] * (size / sizes[-1]) ** steepness > limit:
                 break
         slow = bool(rows) and rows[-1]["wall"]["median"] > seconds

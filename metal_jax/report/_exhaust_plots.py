@@ -30,6 +30,7 @@ def plot_predicted(forecast: Forecast, *, ax: Axes | None = None) -> Axes:
         The axes.
 
     Example:
+        >>> import numpy as np
         >>> ones = np.ones(2)
         >>> true = np.array([1.5, 2.5])
         >>> forecast = Forecast("seconds", ["a", "b"], 2 * ones, ones, 3 * ones, true)
@@ -81,6 +82,7 @@ def plot_search(found: Search, *, ax: Axes | None = None) -> Axes:
         The axes.
 
     Example:
+        >>> import numpy as np
         >>> ones = np.ones(2)
         >>> seconds = np.array([1.0, 9.0])
         >>> found = Search("accuracy", ["a", "b"], ones, ones, ones, seconds, 5.0, [0])
