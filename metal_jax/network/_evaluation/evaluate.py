@@ -290,8 +290,8 @@ def evaluate_slices(
         >>> inputs = jnp.array([[0.0], [1.0]])
         >>> params = net.init(jax.random.key(0), inputs)
         >>> membership = np.array([[True, True], [False, True]])
-        >>> evaluate_slices(net, params, inputs, [0, 1], membership).mean_accuracy.shape
-        (2,)
+        >>> evaluate_slices(net, params, inputs, [0, 1], membership).path.num_items.tolist()
+        [1, 2]
     """
     nodes, mass = _checked(network, inputs, gold, weights)
     slices = np.asarray(membership)
