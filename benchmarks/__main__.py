@@ -16,7 +16,8 @@ from typing import Any
 import jax
 
 from benchmarks import report
-from benchmarks.contests import contests, run
+from benchmarks.contest import run
+from benchmarks.contests import contests
 from benchmarks.harness import measure
 from benchmarks.kernels import KERNELS
 from benchmarks.machine import ceilings, description

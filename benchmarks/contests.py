@@ -1,32 +1,22 @@
-"""The same work by peers in the same run: `python -m benchmarks --peers`.
-
-Contenders take turns, so that a busy machine is busy for all; the ratio is taken in each round, by
-the clock and by processor time (on a machine shared with other programs the second is the fairer:
-it does not count waiting). Each contest also says how far the results agree.
-"""
+"""The same work by peers in the same run: `python -m benchmarks --peers`."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import os
-import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import peers
-from benchmarks.harness import spread
+from benchmarks.contest import Contest, Work
 from benchmarks.kernels.label_models import votes_of
 from benchmarks.kernels.overlaps import random_votes
+from benchmarks.network_contests import edit_distances, lstm_steps, network_training
 from benchmarks.peers import PeerMissing
-from benchmarks.studies import edit_distance
 from benchmarks.studies.label_models import load
-from metal_jax.exhaust import pairwise
 from metal_jax.label_model import (
     DawidSkeneConfig,
     FitResult,
@@ -44,58 +34,6 @@ from metal_jax.label_model import (
 from metal_jax.labeling import overlap_statistics, synthetic_votes
 from metal_jax.task_tree import TaskTree, from_metal_hierarchy, node_sum
 
-Work = Callable[[], Any]
-
-
-class Contest(NamedTuple):
-    """One piece of work for two.
-
-    Attributes:
-        name: what is done.
-        peer: by whom else.
-        ours: the work; its result is on the device or the host.
-        theirs: prepares the peer's work, or raises `PeerMissing`.
-        agreement: from both results, numbers that say how far they agree.
-        rounds: how often each takes its turn.
-    """
-
-    name: str
-    peer: str
-    ours: Work
-    theirs: Callable[[], Work]
-    agreement: Callable[[Any, Any], Mapping[str, float]]
-    rounds: int = 5
-
-
-def run(contest: Contest) -> dict[str, Any]:
-    """A row: times of both, their ratios, the agreement; or why the peer was skipped."""
-    row: dict[str, Any] = {"kind": "contest", "contest": contest.name, "peer": contest.peer}
-    try:
-        theirs = contest.theirs()
-    except PeerMissing as missing:
-        return row | {"skipped": str(missing)}
-    result = jax.block_until_ready(contest.ours())
-    seconds: dict[str, list[list[float]]] = {"ours": [], "theirs": []}
-    other = None
-    for _ in range(contest.rounds):
-        for name, work in (("ours", contest.ours), ("theirs", theirs)):
-            starts = time.perf_counter(), time.process_time()
-            done = jax.block_until_ready(work()) if name == "ours" else work()
-            seconds[name].append([time.perf_counter() - starts[0], time.process_time() - starts[1]])
-            other = done if name == "theirs" else other
-    ours, others = (np.array(seconds[name]) for name in ("ours", "theirs"))
-    for i, clock in enumerate(("wall", "cpu")):
-        row |= {
-            f"ours_{clock}": spread(ours[:, i]),
-            f"theirs_{clock}": spread(others[:, i]),
-            f"ratio_{clock}": spread(others[:, i] / ours[:, i]),
-        }
-    return row | {
-        "rounds": contest.rounds,
-        "load_average": os.getloadavg()[0],
-        "agreement": {key: float(x) for key, x in contest.agreement(result, other).items()},
-    }
-
 
 def contests(sizes: str, data: Path | None) -> list[Contest]:
     """All contests; those on real votes where their folder is given."""
@@ -104,6 +42,8 @@ def contests(sizes: str, data: Path | None) -> list[Contest]:
             *_statistics(2_000, 6, 2, rounds=2),
             *_label_model("n=300 m=5 k=2", votes_of(300, 5, 2), 2, rounds=1),
             *_crowds(200, 6, 2, rounds=1),
+            *lstm_steps(5, 4, 8, rounds=1),
+            *network_training(3, rounds=1),
         ]
     n = 10_000 if sizes == "small" else 100_000
     found = [
@@ -114,13 +54,15 @@ def contests(sizes: str, data: Path | None) -> list[Contest]:
         *_multi_task(n // 10),
         *_crowds(n, 50, 2, rounds=3),
         *_crowds(n, 50, 5, rounds=3),
-        *_edit_distances(n // 100),
+        *edit_distances(n // 100),
+        *lstm_steps(50, 64, 32),
+        *network_training(10),
+        *network_training(100),
     ]
     if data is not None:
         for name, k in (("wrench_semeval", 9), ("crowd_20news", 20)):
             votes, _, _ = load(data / "votes", name)
-            rounds = 1 if sizes == "small" else 3
-            found += _label_model(name, votes, k, rounds=rounds, with_posterior=False)
+            found += _label_model(name, votes, k, rounds=1, slow=True)
         votes, _, _ = load(data / "votes", "openi_cxr")
         found += [_glad("openi_cxr", votes, 2, 1)]
     return found
@@ -158,9 +100,13 @@ def _objectives(votes: np.ndarray, k: int, result: FitResult, rates: np.ndarray)
 
 
 def _label_model(
-    name: str, votes: np.ndarray, k: int, rounds: int = 5, *, with_posterior: bool = True
+    name: str, votes: np.ndarray, k: int, rounds: int = 5, *, slow: bool = False
 ) -> list[Contest]:
-    """Fits and posteriors against Snorkel and, for two classes, FlyingSquid."""
+    """Fits and posteriors against Snorkel and, for two classes, FlyingSquid.
+
+    Where Snorkel is `slow` (minutes for its 500 steps) it takes them once, against the same
+    objective, and 25 of them against the default; posteriors are left out.
+    """
     tree = TaskTree.single(k)
     fitted = fit_overlap_from_votes(votes, tree)
     default = fit(votes, tree)
@@ -190,14 +136,15 @@ def _label_model(
         ),
         Contest(
             f"default fit {name}",
-            "Snorkel, 500 steps",
+            "Snorkel, 25 of 500 steps, extrapolated" if slow else "Snorkel, 500 steps",
             lambda: with_params(fit(votes, tree)),
-            lambda: peers.snorkel_fit(votes, k),
+            lambda: peers.snorkel_fit(votes, k, 25 if slow else 500),
             fits,
             rounds,
+            *((499 / 24, lambda: peers.snorkel_fit(votes, k, 1)) if slow else ()),
         ),
     ]
-    if not with_posterior:
+    if slow:
         return found
 
     def snorkel_posterior() -> Work:
@@ -338,7 +285,7 @@ def _crowds(n: int, m: int, k: int, rounds: int) -> list[Contest]:
         steps = peers.crowd_kit("DawidSkene", votes, k, n_iter=30)().steps
     except PeerMissing:
         steps = 30
-    items = min(n, 2_000)
+    items, hundreds = min(n, 2_000), min(n, 200)
     few = votes[:items]
     mace_steps, restarts = 50, 10
     mace = MaceConfig(max_steps=mace_steps, tolerance=0.0, num_restarts=restarts)
@@ -351,7 +298,7 @@ def _crowds(n: int, m: int, k: int, rounds: int) -> list[Contest]:
             lambda a, b: _crowd_agreement(a, b, votes),
             rounds,
         ),
-        _glad(f"n={items:,} m={m} k={k}", few, k, rounds),
+        _glad(f"n={hundreds:,} m={m} k={k}", votes[:hundreds], k, 1),
         Contest(
             f"MACE, {restarts} restarts of {mace_steps} steps, n={items:,} m={m} k={k}",
             "crowd-kit",
@@ -360,28 +307,4 @@ def _crowds(n: int, m: int, k: int, rounds: int) -> list[Contest]:
             lambda a, b: _crowd_agreement(a, b, few),
             rounds,
         ),
-    ]
-
-
-def _edit_distances(num: int) -> list[Contest]:
-    a, b = (edit_distance.networks(num, 20, seed) for seed in (0, 1))
-
-    def numba() -> Work:
-        try:
-            compiler = importlib.import_module("numba")
-        except ImportError as error:
-            raise PeerMissing(f"numba: {error}") from error
-        loop = edit_distance.compile_loop(compiler, parallel=True)
-        loop(a[:2], b[:2])
-        return lambda: loop(a, b)
-
-    return [
-        Contest(
-            f"edit distances {num} x {num}",
-            "numba, all cores",
-            lambda: pairwise(a, b),
-            numba,
-            lambda x, y: {"largest difference": np.abs(x - y).max()},
-            5,
-        )
     ]

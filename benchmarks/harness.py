@@ -74,7 +74,9 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def measure(kernel: str, case: Case, limits: Ceilings, *, seconds: float) -> dict[str, Any]:
+def measure(
+    kernel: str, case: Case, limits: Ceilings, *, seconds: float, least: int = 5
+) -> dict[str, Any]:
     """Time a case.
 
     Args:
@@ -82,15 +84,16 @@ def measure(kernel: str, case: Case, limits: Ceilings, *, seconds: float) -> dic
         case: the case.
         limits: of this machine in this run.
         seconds: how long to repeat it.
+        least: repetitions, however long they take.
 
     Returns:
         A row: times, operations, bytes, memory, and the time that the binding ceiling allows.
     """
     row: dict[str, Any] = {"kind": "kernel", "kernel": kernel, "case": case.name}
     if case.arguments:
-        row |= _compiled(case, seconds)
+        row |= _compiled(case, seconds, least)
     else:
-        row |= _called(case, seconds)
+        row |= _called(case, seconds, least)
     operations = row.pop("counted_operations") if case.operations is None else case.operations
     num_bytes = row.pop("counted_bytes") if case.num_bytes is None else case.num_bytes
     row.pop("counted_operations", None)
@@ -115,7 +118,7 @@ def measure(kernel: str, case: Case, limits: Ceilings, *, seconds: float) -> dic
     return row
 
 
-def _compiled(case: Case, seconds: float) -> dict[str, Any]:
+def _compiled(case: Case, seconds: float, least: int) -> dict[str, Any]:
     start = time.perf_counter()
     lowered = jax.jit(case.function).lower(*case.arguments)
     lower_seconds = time.perf_counter() - start
@@ -123,7 +126,7 @@ def _compiled(case: Case, seconds: float) -> dict[str, Any]:
     compiled = lowered.compile()
     compile_seconds = time.perf_counter() - start
     result = jax.block_until_ready(compiled(*case.arguments))
-    times = clock(lambda: compiled(*case.arguments), seconds=seconds)
+    times = clock(lambda: compiled(*case.arguments), seconds=seconds, least=least)
     arrays = jax.tree.leaves(case.arguments)
     cost = compiled.cost_analysis() or {}
     memory = compiled.memory_analysis()
@@ -143,11 +146,11 @@ def _compiled(case: Case, seconds: float) -> dict[str, Any]:
     }
 
 
-def _called(case: Case, seconds: float) -> dict[str, Any]:
+def _called(case: Case, seconds: float, least: int) -> dict[str, Any]:
     start = time.perf_counter()
     jax.block_until_ready(case.function())
     first = time.perf_counter() - start
-    times = clock(case.function, seconds=seconds)
+    times = clock(case.function, seconds=seconds, least=least)
     wall = spread(times.wall)
     return {
         "lower_seconds": None,

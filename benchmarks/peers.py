@@ -43,12 +43,13 @@ class SnorkelFit(NamedTuple):
     posterior: Callable[[np.ndarray], np.ndarray]
 
 
-def snorkel_fit(votes: np.ndarray, k: int) -> Callable[[], SnorkelFit]:
+def snorkel_fit(votes: np.ndarray, k: int, steps: int = 500) -> Callable[[], SnorkelFit]:
     """Snorkel's LabelModel as in its tutorials: 500 steps, all other settings as they come.
 
     Args:
         votes: int[n, m] votes to fit on, -1 = abstain.
         k: number of classes.
+        steps: fewer where the time of 500 would be too long.
 
     Returns:
         A function that fits.
@@ -69,7 +70,7 @@ def snorkel_fit(votes: np.ndarray, k: int) -> Callable[[], SnorkelFit]:
 
     def fit() -> SnorkelFit:
         model = label_model(cardinality=k, verbose=False)
-        model.fit(wide, n_epochs=500, seed=0, progress_bar=False)
+        model.fit(wide, n_epochs=steps, seed=0, progress_bar=False)
         return SnorkelFit(model.mu.detach().numpy().copy(), model.predict_proba)
 
     return fit
@@ -236,3 +237,48 @@ def metal_end_model() -> tuple[Any, Any]:
             return iter(())
 
     return end_model, Graph
+
+
+def torch_lstm(
+    inner: np.ndarray, outer: np.ndarray, x: np.ndarray
+) -> Callable[[], tuple[float, np.ndarray]]:
+    """A training step of PyTorch's `LSTM` without biases; loss: mean square of the last state.
+
+    Args:
+        inner: float32[h, 4 h] recurrent weights; gates: input, forget, output, candidate.
+        outer: float32[h, 4 h] input weights, likewise.
+        x: float32[l, b, h].
+
+    Returns:
+        A step from the same weights, which returns the loss and the gradient of `inner`.
+
+    Raises:
+        PeerMissing: PyTorch is not installed.
+    """
+
+    def load() -> Any:
+        import torch
+
+        return torch
+
+    torch = _imported("torch", load)
+    h = len(inner)
+    order = [0, 1, 3, 2]  # PyTorch has the candidate before the output gate
+
+    def turned(weights: np.ndarray) -> np.ndarray:
+        return weights.T.reshape(4, h, h)[order].reshape(4 * h, h)
+
+    model = torch.nn.LSTM(h, h, bias=False)
+    with torch.no_grad():
+        model.weight_hh_l0.copy_(torch.tensor(turned(inner)))
+        model.weight_ih_l0.copy_(torch.tensor(turned(outer)))
+    inputs = torch.tensor(x)
+
+    def step() -> tuple[float, np.ndarray]:
+        model.zero_grad()
+        loss = (model(inputs)[0][-1] ** 2).mean()
+        loss.backward()
+        grad = model.weight_hh_l0.grad.numpy().reshape(4, h, h)[order].reshape(4 * h, h).T
+        return float(loss.detach()), grad
+
+    return step

@@ -171,6 +171,15 @@ def lower_network(model: Model, *, platforms: Sequence[str] = PLATFORMS) -> Expo
 
     Returns:
         The lowered function.
+
+    Example:
+        >>> from metal_jax.network import build, fit_inputs
+        >>> inputs = fit_inputs("features", [[0.0], [1.0]])
+        >>> tree = TaskTree.single(["cat", "dog"])
+        >>> params = build(tree, inputs.encoder).init(jax.random.key(0), inputs.encode([[0.0]]))
+        >>> model = Model(tree, inputs, params)
+        >>> lower_network(model, platforms=["cpu"]).platforms
+        ('cpu',)
     """
     return lower(predict_function(model), example_inputs(model), platforms=platforms)
 
@@ -184,6 +193,11 @@ def describe(exported: Exported, tree: TaskTree | None = None) -> dict[str, Any]
 
     Returns:
         Names, types, platforms and versions.
+
+    Example:
+        >>> exported = lower(jnp.sin, jnp.zeros(2))
+        >>> describe(exported)["platforms"]
+        ['cpu', 'cuda', 'rocm', 'tpu']
     """
     arguments, _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
     results = jax.tree.unflatten(exported.out_tree, exported.out_avals)
@@ -218,6 +232,14 @@ def save(
 
     Raises:
         ValueError: flatbuffers is not installed, or `about` is not plain JSON.
+
+    Example:
+        >>> import tempfile
+        >>> exported = lower(jnp.sin, jnp.zeros(2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     size = save(f"{folder}/sin.bin", exported)
+        ...     round(float(load(f"{folder}/sin.bin").call(jnp.ones(2))[0]), 2)
+        0.84
     """
     target = Path(path)
     try:
@@ -245,6 +267,14 @@ def load(path: str | os.PathLike[str]) -> Exported:
 
     Raises:
         ValueError: the file is no such function, or of a JAX that this one cannot read.
+
+    Example:
+        >>> import tempfile
+        >>> exported = lower(jnp.sin, jnp.zeros(2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     size = save(f"{folder}/sin.bin", exported)
+        ...     round(float(load(f"{folder}/sin.bin").call(jnp.ones(2))[0]), 2)
+        0.84
     """
     try:
         return jax.export.deserialize(bytearray(Path(path).read_bytes()))

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import contests, peers, report
+from benchmarks import peers, report
 from benchmarks.__main__ import main
+from benchmarks.contest import Contest, run
 from benchmarks.harness import Case, measure
 from benchmarks.kernels import KERNELS
 from benchmarks.machine import Ceilings
@@ -68,7 +69,7 @@ def test_seconds_have_a_unit():
 
 
 def test_a_contest_compares_times_and_results():
-    contest = contests.Contest(
+    contest = Contest(
         "sum",
         "numpy",
         lambda: jnp.arange(4).sum(),
@@ -76,7 +77,7 @@ def test_a_contest_compares_times_and_results():
         lambda ours, theirs: {"difference": abs(int(ours) - int(theirs))},
         rounds=3,
     )
-    row = contests.run(contest)
+    row = run(contest)
     assert row["agreement"] == {"difference": 0.0}
     assert row["rounds"] == 3
     assert row["ratio_wall"]["min"] > 0
@@ -88,8 +89,8 @@ def test_a_missing_peer_is_skipped_with_its_reason():
     def missing():
         raise peers.PeerMissing("snorkel: No module named 'snorkel'")
 
-    contest = contests.Contest("fit", "Snorkel", missing, missing, missing)
-    row = contests.run(contest)
+    contest = Contest("fit", "Snorkel", missing, missing, missing)
+    row = run(contest)
     assert row["skipped"] == "snorkel: No module named 'snorkel'"
     table = report.contest_table([row | {"platform": "cpu"}])
     assert "skipped: snorkel: No module named 'snorkel'" in table

@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.harness import Case
 from metal_jax.label_model import (
     DawidSkeneConfig,
+    FitResult,
     MinimiseConfig,
     OverlapConfig,
     dirichlet_prior,
@@ -77,51 +78,52 @@ def default_fits(sizes: str) -> list[Case]:
 
 def em_steps(sizes: str) -> list[Case]:
     """One E-step and M-step of Dawid-Skene, votes as operators on the device."""
-    cases = []
-    for name, votes, tree in _problems(sizes):
-        columns, s = used_columns(votes), tree.num_leaves
-        data = vote_data(votes, columns)
-        prior = dirichlet_prior(
-            columns, tree, np.zeros(votes.shape[1]), accuracy=0.7, votes=1.0, balance_items=1.0
-        )
-        prior = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), prior)
-        config = DawidSkeneConfig(max_steps=1)
-        tables = fit_dawid_skene(votes, tree, config=config).params
+    return [em_step_case(*problem) for problem in _problems(sizes)]
 
-        def step(tables, data, prior, tree=tree):
-            log_q, evidence = e_step(tables, data, tree)
-            return m_step(log_q, data, prior, tree), evidence
 
-        cases.append(
-            Case(
-                name,
-                step,
-                (tables, data, prior),
-                operations=4 * len(votes) * columns.num_columns * s,
-                note="two products with the indicator matrix",
-            )
-        )
-    return cases
+def em_step_case(name: str, votes: np.ndarray, tree: TaskTree) -> Case:
+    """The step on these votes."""
+    columns, s = used_columns(votes), tree.num_leaves
+    data = vote_data(votes, columns)
+    prior = dirichlet_prior(
+        columns, tree, np.zeros(votes.shape[1]), accuracy=0.7, votes=1.0, balance_items=1.0
+    )
+    prior = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), prior)
+    tables = fit_dawid_skene(votes, tree, config=DawidSkeneConfig(max_steps=1)).params
+
+    def step(tables, data, prior):
+        log_q, evidence = e_step(tables, data, tree)
+        return m_step(log_q, data, prior, tree), evidence
+
+    return Case(
+        name,
+        step,
+        (tables, data, prior),
+        operations=4 * int((votes >= 0).sum()) * s,
+        num_bytes=2 * votes.nbytes + 8 * len(votes) * s,
+        note="a row added for each vote, there and back; probabilities written and read",
+    )
 
 
 def posteriors(sizes: str) -> list[Case]:
     """Soft labels, from votes on the host."""
-    cases = []
-    for name, votes, tree in _problems(sizes):
-        for method, result in (
-            ("tables", fit_overlap_from_votes(votes, tree)),
-            ("default", fit(votes, tree)),
-        ):
-            cases.append(
-                Case(
-                    f"{name}, {method}",
-                    lambda votes=votes, result=result: posterior(result, votes),
-                    operations=2 * int((votes >= 0).sum()) * tree.num_leaves,
-                    num_bytes=votes.nbytes + 4 * len(votes) * tree.num_leaves,
-                    note="a row added for each vote",
-                )
-            )
-    return cases
+    return [
+        posterior_case(f"{name}, {method}", votes, fitted(votes, tree))
+        for name, votes, tree in _problems(sizes)
+        for method, fitted in (("tables", fit_overlap_from_votes), ("default", fit))
+    ]
+
+
+def posterior_case(name: str, votes: np.ndarray, result: FitResult) -> Case:
+    """Soft labels of these votes by a fitted model."""
+    num_leaves = result.tree.num_leaves
+    return Case(
+        name,
+        lambda: posterior(result, votes),
+        operations=2 * int((votes >= 0).sum()) * num_leaves,
+        num_bytes=votes.nbytes + 4 * len(votes) * num_leaves,
+        note="a row added for each vote",
+    )
 
 
 def _tree(num_leaves: int) -> TaskTree:
@@ -135,12 +137,14 @@ def _tree(num_leaves: int) -> TaskTree:
 def tree_sums(sizes: str) -> list[Case]:
     """Sums and log-sums over the leaves beneath each node."""
     shapes = {"ci": ((50, 9),), "small": ((10_000, 100),), "full": ((10_000, 100), (10_000, 1936))}
-    return [
-        Case(
-            f"n={n:,} leaves={leaves}",
-            lambda x, tree=tree: (node_sum(tree, x), node_logsumexp(tree, x)),
-            (jnp.ones((n, tree.num_leaves)),),
-        )
-        for n, leaves in shapes[sizes]
-        for tree in (_tree(leaves),)
-    ]
+    return [tree_sum_case(*shape) for shape in shapes[sizes]]
+
+
+def tree_sum_case(n: int, leaves: int) -> Case:
+    """The sums of n items on a tree of two levels; `leaves` is a square."""
+    tree = _tree(leaves)
+    return Case(
+        f"n={n:,} leaves={leaves}",
+        lambda x: (node_sum(tree, x), node_logsumexp(tree, x)),
+        (jnp.ones((n, tree.num_leaves)),),
+    )

@@ -68,20 +68,20 @@ def _step(network: Any):
 
 def steps(sizes: str) -> list[Case]:
     """A training step on 256 items: forward, backward, AdamW."""
-    cases = []
-    for num_tasks in _TASKS[sizes]:
-        network, params, features, labels = _problem(num_tasks)
-        optimiser, step = _step(network)
-        cases.append(
-            Case(
-                f"tasks={num_tasks}",
-                step,
-                (params, optimiser.init(params), features, labels),
-                operations=3 * _products(params, len(features)),
-                note="matrix products, the backward pass as two forward ones",
-            )
-        )
-    return cases
+    return [step_case(num_tasks) for num_tasks in _TASKS[sizes]]
+
+
+def step_case(num_tasks: int) -> Case:
+    """The training step of one network."""
+    network, params, features, labels = _problem(num_tasks)
+    optimiser, step = _step(network)
+    return Case(
+        f"tasks={num_tasks}",
+        step,
+        (params, optimiser.init(params), features, labels),
+        operations=3 * _products(params, len(features)),
+        note="matrix products, the backward pass as two forward ones",
+    )
 
 
 def ensemble(sizes: str) -> list[Case]:

@@ -44,20 +44,20 @@ def _name(n: int, m: int, k: int) -> str:
 
 def statistics(sizes: str) -> list[Case]:
     """The whole call, from votes on the host."""
-    cases = []
-    for n, m, k in _SIZES[sizes]:
-        votes = random_votes(n, m, k)
-        cases.append(
-            Case(
-                _name(n, m, k),
-                lambda votes=votes: overlap_statistics(votes).counts,
-                operations=n * (m * k) * (m * k + 1),
-                num_bytes=votes.nbytes + 4 * (m * k) ** 2,
-                arithmetic="int8",
-                note="one triangle of the product",
-            )
-        )
-    return cases
+    return [statistics_case(*size) for size in _SIZES[sizes]]
+
+
+def statistics_case(n: int, m: int, k: int) -> Case:
+    """The whole call at one size."""
+    votes = random_votes(n, m, k)
+    return Case(
+        _name(n, m, k),
+        lambda: overlap_statistics(votes).counts,
+        operations=n * (m * k) * (m * k + 1),
+        num_bytes=votes.nbytes + 4 * (m * k) ** 2,
+        arithmetic="int8",
+        note="one triangle of the product",
+    )
 
 
 def counts(sizes: str) -> list[Case]:

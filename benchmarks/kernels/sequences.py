@@ -44,6 +44,11 @@ def lstm_forward(sizes: str) -> list[Case]:
 
 def lstm_step(sizes: str) -> list[Case]:
     """Loss, gradient and a step of gradient descent."""
+    return [lstm_step_case(*shape) for shape in _LSTM[sizes]]
+
+
+def lstm_step_case(num_steps: int, b: int, h: int) -> Case:
+    """The step at one length, batch and width."""
 
     def step(inner: jax.Array, outer: jax.Array, x: jax.Array):
         def loss(weights: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -52,17 +57,18 @@ def lstm_step(sizes: str) -> list[Case]:
         value, grads = jax.value_and_grad(loss)((inner, outer))
         return value, [w - 0.01 * g for w, g in zip((inner, outer), grads, strict=True)]
 
-    cases = []
-    for num_steps, b, h in _LSTM[sizes]:
-        name, arguments = _problem(num_steps, b, h)
-        operations = 3 * 16 * num_steps * b * h * h
-        note = "matrix products, the backward pass as two forward ones"
-        cases.append(Case(name, step, arguments, operations, note=note))
-    return cases
+    name, arguments = _problem(num_steps, b, h)
+    operations = 3 * 16 * num_steps * b * h * h
+    note = "matrix products, the backward pass as two forward ones"
+    return Case(name, step, arguments, operations, note=note)
 
 
 def edit_distances(sizes: str) -> list[Case]:
     """All pairs of two sets of networks of 20 layers, encoding included."""
-    num = {"ci": 8, "small": 200, "full": 1000}[sizes]
-    a, b = (networks(num, 20, seed) for seed in (0, 1))
-    return [Case(f"{num} x {num}", lambda: pairwise(a, b))]
+    return [edit_distance_case({"ci": 8, "small": 200, "full": 1000}[sizes], 20)]
+
+
+def edit_distance_case(num: int, num_layers: int) -> Case:
+    """All pairs of two sets of `num` networks."""
+    a, b = (networks(num, num_layers, seed) for seed in (0, 1))
+    return Case(f"{num} x {num}", lambda: pairwise(a, b))

@@ -49,6 +49,11 @@ def lost_process(doing: str) -> Iterator[None]:
 
     Args:
         doing: what all processes do together.
+
+    Example:
+        >>> with lost_process("counting"):
+        ...     2 + 2
+        4
     """
     try:
         yield
@@ -134,6 +139,10 @@ def gather_arrays(arrays: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
 
     Returns:
         One entry for each process, the same on all.
+
+    Example:
+        >>> [part["x"].tolist() for part in gather_arrays({"x": np.arange(2)})]  # of one process
+        [[0, 1]]
     """
     if jax.process_count() == 1:
         return [arrays]

@@ -27,12 +27,21 @@ def data_mesh(num_devices: int | None = None, *, local: bool = False) -> Mesh:
 
     Returns:
         The mesh.
+
+    Example:
+        >>> dict(data_mesh(1).shape)
+        {'data': 1}
     """
     return _line(DATA_AXIS, jax.local_devices() if local else jax.devices(), num_devices)
 
 
 def replica_mesh(num_devices: int | None = None) -> Mesh:
-    """A mesh of the first `num_devices` devices (all by default) along one axis, "replica"."""
+    """A mesh of the first `num_devices` devices (all by default) along one axis, "replica".
+
+    Example:
+        >>> dict(replica_mesh(1).shape)
+        {'replica': 1}
+    """
     return _line(REPLICA_AXIS, jax.devices(), num_devices)
 
 

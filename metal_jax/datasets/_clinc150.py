@@ -13,7 +13,7 @@ _FILES = {"train": "train.jsonl", "valid": "val.jsonl", "test": "test.jsonl"}
 
 
 def load_clinc150(folder: str | PathLike[str], *, small_size: int = 800) -> TextDataset:
-    """Read the CLINC150 requests to an assistant: ten domains, fifteen intents in each.
+    r"""Read the CLINC150 requests to an assistant: ten domains, fifteen intents in each.
 
     The root task is "domain"; the task beneath a domain bears the domain's name, and its labels are
     the intents. Requests of train whose text is also in test are dropped; test stays as it is. The
@@ -33,6 +33,18 @@ def load_clinc150(folder: str | PathLike[str], *, small_size: int = 800) -> Text
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a file is not as described; the message names it.
+
+    Example:
+        >>> import json, pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     domains = {"domains": {"travel": ["book_flight", "carry_on"]}}
+        ...     _ = pathlib.Path(folder, "domains.json").write_text(json.dumps(domains))
+        ...     for split in ("train", "val", "test"):
+        ...         row = {"text": f"a flight, {split}", "intent": "carry_on", "domain": "travel"}
+        ...         _ = pathlib.Path(folder, f"{split}.jsonl").write_text(json.dumps(row) + "\n")
+        ...     data = load_clinc150(folder, small_size=0)
+        >>> data.tree.num_leaves
+        2
     """
     folder = Path(folder)
     path = folder / "domains.json"

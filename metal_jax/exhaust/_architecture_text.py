@@ -90,6 +90,11 @@ def read_cell_string(text: str) -> Graph:
 
     Raises:
         ValueError: which group is wrong, what was got and what was expected.
+
+    Example:
+        >>> cell = read_cell_string("|conv~0|+|skip~0|pool~1|")
+        >>> [(edge.source, edge.target, edge.layer.type) for edge in cell.edges]
+        [(0, 1, 'conv'), (0, 2, 'skip'), (1, 2, 'pool')]
     """
     groups = text.strip().split("+")
     if len(groups) > 1000:
@@ -130,6 +135,11 @@ def read_recurrent_cell(text: str) -> Graph:
 
     Raises:
         ValueError: an input that no node has, a cycle, or another form.
+
+    Example:
+        >>> cell = read_recurrent_cell('{"h_new_0": {"op": "linear", "input": ["x", "h_prev_0"]}}')
+        >>> len(cell.nodes), len(cell.edges)
+        (3, 2)
     """
     record = parse_json(text)
     if not isinstance(record, Mapping) or not record:
@@ -174,6 +184,10 @@ def read_layer_list(text: str, type: str = "") -> tuple[Layer, ...]:
 
     Raises:
         ValueError: which entry is wrong.
+
+    Example:
+        >>> read_layer_list('[{"type": "conv", "width": 16}]')
+        (Layer(type='conv', hyperparameters={'width': 16}, name=''),)
     """
     record = parse_json(text)
     if not isinstance(record, list) or len(record) > MAX_LAYERS:
@@ -212,6 +226,10 @@ def read_architecture(text: str, notation: str, **options: Any) -> Architecture:
 
     Raises:
         ValueError: the notation is unknown, or the text does not follow it.
+
+    Example:
+        >>> read_architecture('[{"width": 16}]', "layer_list", type="conv")[0].type
+        'conv'
     """
     if notation not in NOTATIONS:
         raise ValueError(f"got notation {notation!r:.60}, expected one of {sorted(NOTATIONS)}")

@@ -101,6 +101,19 @@ def predict_from_curve(
     Raises:
         ValueError: the name or the target is unknown, or shapes do not match.
         ImportError: "svr" without scikit-learn.
+
+    Example:
+        >>> from metal_jax.exhaust import Curve
+        >>> curves = {"a": (0.5, 0.6), "b": (0.5, 0.7)}
+        >>> runs = [
+        ...     Run(name, metrics={"validation": {"accuracy": Curve(values, (1, 2), "max")}})
+        ...     for name, values in curves.items()
+        ... ]
+        >>> predict_from_curve(
+        ...     "last_value", runs[:1], [0.6], runs[1:],
+        ...     target_name="validation/accuracy", epochs_seen=1, seed=0,
+        ... ).tolist()
+        [0.5]
     """
     if name not in CURVE_BASELINES:
         raise ValueError(f"got baseline {name!r:.60}, expected one of {CURVE_BASELINES}")

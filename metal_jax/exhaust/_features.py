@@ -51,6 +51,12 @@ def build_features(runs: Sequence[Run]) -> FeatureMap:
 
     Returns:
         The columns, for `features`.
+
+    Example:
+        >>> from metal_jax.exhaust import Layer
+        >>> runs = [Run(str(width), (Layer("conv", {"width": width}),)) for width in (16, 32)]
+        >>> len(build_features(runs).names) > 0
+        True
     """
     rows = [
         (_of_architecture(run.architecture) | setting_names(run), setting_numbers(run))

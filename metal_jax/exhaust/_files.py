@@ -162,6 +162,13 @@ def read_runs(path: str | os.PathLike[str]) -> Reading:
     Returns:
         The runs and what could not be read. A second record of one id is reported: it is left out
         when its content is the same, and named `id#2` when it is not.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = write_runs(f"{folder}/runs.jsonl", [Run("a"), Run("b")])
+        ...     [run.run for run in read_runs(f"{folder}/runs.jsonl").runs]
+        ['a', 'b']
     """
     problems: list[Problem] = []
     found = []
@@ -242,6 +249,14 @@ def write_problems(path: str | os.PathLike[str], problems: Sequence[Problem]) ->
     Args:
         path: the JSON-lines file, made if there is none.
         problems: from a reader.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "problems.jsonl")
+        ...     write_problems(path, [Problem("a.csv", 3, "loss", "no number", "3,?")])
+        ...     len(path.read_text().splitlines())
+        1
     """
     with RecordWriter(path) as writer:
         for problem in problems:

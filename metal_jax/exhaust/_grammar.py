@@ -192,6 +192,11 @@ def mutate_architecture(
 
     Raises:
         ValueError: no neighbour is within the limit.
+
+    Example:
+        >>> (network,) = sample_architectures(jax.random.key(0), 1)
+        >>> mutate_architecture(jax.random.key(1), network) != network
+        True
     """
     grammar = grammar or LayerGrammar()
     rng = _generator(key)

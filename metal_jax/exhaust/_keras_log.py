@@ -23,7 +23,7 @@ def read_keras_logs(
     architecture: Architecture | None = None,
     percent: bool | None = None,
 ) -> Reading:
-    """Read `CSVLogger` files (epochs from 0) and JSON of `history.history`.
+    r"""Read `CSVLogger` files (epochs from 0) and JSON of `history.history`.
 
     Names that begin with `val_` are validation metrics, all others train metrics. The header
     again, from a file that was appended to, is reported; an epoch that starts again at 0 begins a
@@ -36,6 +36,14 @@ def read_keras_logs(
 
     Returns:
         Runs and problems.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "a.csv")
+        ...     _ = path.write_text("epoch,loss,val_loss\n0,2.5,2.0\n1,1.5,1.0\n")
+        ...     read_keras_logs(path).runs[0].metrics["validation"]["loss"].values
+        (2.0, 1.0)
     """
     problems: list[Problem] = []
     found = []

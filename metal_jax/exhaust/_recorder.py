@@ -122,6 +122,12 @@ def recover_runs(path: str | os.PathLike[str]) -> tuple[list[Run], list[Problem]
     Returns:
         The runs that were added, and lines of journals that could not be read (a torn last line
         is an epoch that did not end); a journal without a readable first line is left alone.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     recover_runs(f"{folder}/runs.jsonl")  # nothing was killed
+        ([], [])
     """
     runs: list[Run] = []
     problems: list[Problem] = []

@@ -24,6 +24,17 @@ class KerasRecorder:
 
     Args:
         recorder: of this run; fill in the model with `run_of_keras`.
+
+    Example:
+        >>> import tempfile
+        >>> from metal_jax.exhaust import read_runs
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     callback = KerasRecorder(RunRecorder(f"{folder}/runs.jsonl", Run("a")))
+        ...     callback.on_epoch_end(0, {"val_loss": 2.5})
+        ...     callback.on_train_end()
+        ...     run = read_runs(f"{folder}/runs.jsonl").runs[0]
+        >>> run.metrics["validation"]["loss"].values
+        (2.5,)
     """
 
     def __init__(self, recorder: RunRecorder):
@@ -60,6 +71,15 @@ def run_of_keras(run: str, model: Any, **fields: Any) -> Run:
 
     Returns:
         The run, for a recorder.
+
+    Example:
+        >>> class Model:
+        ...     def to_json(self):
+        ...         return '{"class_name": "Sequential", "config": {"layers": []}}'
+        ...     def count_params(self):
+        ...         return 7
+        >>> run_of_keras("a", Model(), batch_size=32).num_params
+        7
     """
     optimiser = getattr(model, "optimizer", None)
     settings = {} if optimiser is None else _plain(optimiser.get_config())
@@ -72,7 +92,7 @@ def run_of_keras(run: str, model: Any, **fields: Any) -> Run:
 
 
 def run_of_torch(run: str, model: Any, optimiser: Any = None, **fields: Any) -> Run:
-    """What a PyTorch module and optimiser tell of a run.
+    r"""What a PyTorch module and optimiser tell of a run.
 
     Args:
         run: the id.
@@ -83,6 +103,15 @@ def run_of_torch(run: str, model: Any, optimiser: Any = None, **fields: Any) -> 
     Returns:
         The run, for a recorder; a module whose print cannot be read has no architecture, and its
         print is kept in `extra["printed_model"]`.
+
+    Example:
+        >>> class Module:
+        ...     def __str__(self):
+        ...         return "Sequential(\n  (0): Linear(in_features=4, out_features=2, bias=True)\n)"
+        ...     def parameters(self):
+        ...         return []
+        >>> run_of_torch("a", Module()).architecture[0].type
+        'Linear'
     """
     text = str(model)
     architecture: Architecture | None = None

@@ -98,6 +98,10 @@ def curve(values: Any, epochs: Any = None, goal: str | None = None) -> Curve:
 
     Returns:
         The curve.
+
+    Example:
+        >>> curve([0.5, 0.8], goal="max")
+        Curve(values=(0.5, 0.8), epochs=(1, 2), goal='max')
     """
     numbers = tuple(float(value) for value in values)
     if epochs is None:
@@ -160,6 +164,11 @@ def from_json(record: Any, *, file: str = "", line: int = 0) -> Run:
 
     Raises:
         RecordError: which field is wrong, what was got and what was expected.
+
+    Example:
+        >>> run = Run("a", metrics={"train": {"loss": curve([2.5, 1.5])}})
+        >>> from_json(to_json(run)) == run
+        True
     """
     try:
         return _from_json(record)

@@ -87,6 +87,11 @@ def log_expected_improvement(mean: ArrayLike, std: ArrayLike, best: ArrayLike) -
 
     Returns:
         float[...]; -inf where std is 0 and the mean is not above the best.
+
+    Example:
+        >>> far, near = log_expected_improvement([0.0, 9.0], [1.0, 1.0], 10.0).tolist()
+        >>> far < near < 0
+        True
     """
     mean, std, best = (jnp.asarray(x, float) for x in (mean, std, best))
     certain = std <= 0

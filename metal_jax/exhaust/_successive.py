@@ -151,6 +151,12 @@ def best_at(trace: SearchTrace, seconds: ArrayLike) -> np.ndarray:
 
     Returns:
         float64[q]; NaN before the first value.
+
+    Example:
+        >>> better_at, values, runs = np.array([1.0, 5.0]), np.array([0.6, 0.8]), np.array([3, 7])
+        >>> trace = SearchTrace(better_at, values, runs, spent=9.0, num_started=4)
+        >>> best_at(trace, [0.5, 2.0, 6.0]).tolist()
+        [nan, 0.6, 0.8]
     """
     place = np.searchsorted(trace.seconds, np.asarray(seconds, np.float64), side="right")
     return np.concatenate([[np.nan], trace.best])[place]

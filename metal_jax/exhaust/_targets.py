@@ -102,6 +102,12 @@ def targets(runs: Iterable[Run], name: str, epochs_seen: int = 0, **options) -> 
 
     Returns:
         float64[n], NaN where missing.
+
+    Example:
+        >>> accuracy = Curve((0.5, 0.8, 0.7), (1, 2, 3), "max")
+        >>> run = Run("a", metrics={"validation": {"accuracy": accuracy}})
+        >>> targets([run, Run("b")], "validation/accuracy").tolist()
+        [0.8, nan]
     """
     return np.array([target(run, name, epochs_seen, **options) for run in runs], np.float64)
 
@@ -114,6 +120,10 @@ def is_log_modelled(name: str) -> bool:
 
     Returns:
         True for seconds.
+
+    Example:
+        >>> is_log_modelled("seconds"), is_log_modelled("validation/accuracy")
+        (True, False)
     """
     return name.startswith("seconds")
 
@@ -151,6 +161,10 @@ def num_epochs(run: Run) -> int:
 
     Returns:
         0 for a run without metrics or times.
+
+    Example:
+        >>> num_epochs(Run("a", seconds=(1.0, 1.5)))
+        2
     """
     last = [
         curve.epochs[-1] for named in run.metrics.values() for curve in named.values() if curve[0]
@@ -169,6 +183,12 @@ def best_epoch(run: Run, role: str, metric: str, seconds_limit: float = math.inf
 
     Returns:
         The epoch, None where every value is missing or none ends in time.
+
+    Example:
+        >>> accuracy = Curve((0.5, 0.8, 0.7), (1, 2, 3), "max")
+        >>> run = Run("a", metrics={"validation": {"accuracy": accuracy}})
+        >>> best_epoch(run, "validation", "accuracy")
+        2
     """
     curve = run.metrics.get(role, {}).get(metric)
     if curve is None:
@@ -194,6 +214,10 @@ def elapsed_seconds(run: Run) -> np.ndarray:
 
     Returns:
         float64[epochs]; NaN from the first epoch on whose time is missing.
+
+    Example:
+        >>> elapsed_seconds(Run("a", seconds=(1.0, 1.5))).tolist()
+        [1.0, 2.5]
     """
     if run.seconds:
         return np.cumsum(np.asarray(run.seconds, np.float64))

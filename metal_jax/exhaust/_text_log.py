@@ -88,6 +88,17 @@ def read_log_patterns(path: str | os.PathLike[str]) -> LogPatterns:
 
     Raises:
         ValueError: the file's name, and what is wrong.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "patterns.json")
+        ...     _ = path.write_text(
+        ...         '{"patterns": ["epoch (?P<epoch>[0-9]+) (?P<a>.+)"], '
+        ...         '"fields": {"a": "train/loss"}}'
+        ...     )
+        ...     read_log_patterns(path).fields
+        {'a': 'train/loss'}
     """
     with open(path, encoding="utf-8") as file:
         try:

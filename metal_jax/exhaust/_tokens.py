@@ -81,6 +81,11 @@ def build_vocabulary(architectures: Iterable[Architecture], min_count: int = 1) 
 
     Returns:
         The vocabulary.
+
+    Example:
+        >>> from metal_jax.exhaust import Layer
+        >>> build_vocabulary([[Layer("conv"), Layer("pool"), Layer("conv")]]).kinds
+        ('conv', 'pool')
     """
     counts = Counter(
         describe(layer).kind for architecture in architectures for layer in layers(architecture)

@@ -68,6 +68,15 @@ def write_wrench(
         ValueError: several tasks, another number of items or gold labels, gold out of range, a
             split that is no file name, or items that are not JSON.
         OSError: the folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from metal_jax.labeling import read_wrench
+        >>> tree = TaskTree.from_dict({"mail": ["ham", "spam"]})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_wrench(folder, "train", np.array([[-1, 1]]), tree, items=["win!"])
+        ...     read_wrench(folder, "train")[1].votes.tolist()
+        [[-1, 1]]
     """
     matrix = to_snorkel(votes, tree)
     records = [item if isinstance(item, Mapping) else {"text": item} for item in items]

@@ -117,6 +117,16 @@ def read_soft_labels(
     Raises:
         ValueError: malformed content, or labels that are not those of the tree; names the line.
         OSError: the file cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> tree = TaskTree.single(["sport", "trade"], name="topic")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "soft.jsonl")
+        ...     write_soft_labels(path, [[0.75, 0.25]], tree, items=[{"text": "a goal"}])
+        ...     records, probs = read_soft_labels(path, tree)
+        >>> records, probs.tolist()
+        ([{'text': 'a goal'}], [[0.75, 0.25]])
     """
     records, rows = [], []
     names = [tree.node_names[node] for node in tree.leaf_nodes]

@@ -52,8 +52,8 @@ from metal_jax.label_model._overlap import (
     fit_overlap,
     fit_overlap_from_votes,
     paper_sgd,
-    polish_tables,
 )
+from metal_jax.label_model._polish import polish_tables
 from metal_jax.label_model._predict import posterior_function
 from metal_jax.label_model._rates import (
     VoteList,

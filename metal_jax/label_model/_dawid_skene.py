@@ -124,6 +124,16 @@ def e_step(
 
     Returns:
         `log_q` float[n, s], normalised in each root, and float[] the log-likelihood.
+
+    Example:
+        >>> from metal_jax.labeling import used_columns
+        >>> votes, tree = np.array([[0], [1], [0]]), TaskTree.single(2)
+        >>> columns = used_columns(votes)
+        >>> table = jnp.log(jnp.array([[0.9, 0.2], [0.1, 0.8]]))  # P(vote | class)
+        >>> tables = ConditionalTables(jnp.log(jnp.array([0.5, 0.5])), table, jnp.zeros((1, 2)))
+        >>> log_q, _ = e_step(tables, vote_data(votes, columns), tree)
+        >>> print(np.asarray(jnp.exp(log_q)[0]).round(2))
+        [0.82 0.18]
     """
     # Everyone abstains; then correct where a vote was cast or nobody asked.
     silence = tables.log_prior + jnp.sum(tables.log_abstain, axis=0)
@@ -158,6 +168,18 @@ def m_step(
 
     Returns:
         The tables.
+
+    Example:
+        >>> from metal_jax.labeling import used_columns
+        >>> votes, tree = np.array([[0], [1], [0]]), TaskTree.single(2)
+        >>> columns = used_columns(votes)
+        >>> prior = dirichlet_prior(
+        ...     columns, tree, np.zeros(1), accuracy=0.5, votes=1e-6, balance_items=1e-6
+        ... )
+        >>> log_q = jnp.log(jnp.array([[1.0, 0.0], [0.5, 0.5], [1.0, 0.0]]))
+        >>> tables = m_step(log_q, vote_data(votes, columns), prior, tree)
+        >>> print(np.asarray(jnp.exp(tables.log_vote)[0]).round(2))
+        [0.8 0. ]
     """
     q = jnp.exp(log_q)
     if data.weight is not None:
@@ -358,6 +380,12 @@ def vote_data(
 
     Returns:
         The data of `e_step` and `m_step`.
+
+    Example:
+        >>> from metal_jax.labeling import used_columns
+        >>> votes = np.array([[0, -1], [1, 1]])
+        >>> vote_data(votes, used_columns(votes)).votes.apply(jnp.eye(3)).tolist()
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]
     """
     nobody = None
     if matrix.ndim == 2 and (matrix == NOT_ASKED).any():

@@ -55,6 +55,13 @@ def dirichlet_prior(
 
     Returns:
         The pseudo-counts; an LF's sum to `votes` on each leaf of its root.
+
+    Example:
+        >>> columns = Columns(np.array([0, 0]), np.array([0, 1]), 1)
+        >>> settings = {"accuracy": 0.7, "votes": 10.0, "balance_items": 2.0}
+        >>> prior = dirichlet_prior(columns, TaskTree.single(2), np.zeros(1), **settings)
+        >>> prior.vote.tolist(), prior.balance.tolist()
+        ([[7.0, 3.0], [3.0, 7.0]], [2.0, 2.0])
     """
     covered, other = _right_and_wrong(columns, tree)
     num_right, num_wrong = (_sum_by_lf(x, columns)[columns.lf] for x in (covered, other))
@@ -145,6 +152,13 @@ def tied_entries(columns: Columns, tree: TaskTree, tying: Tying) -> TiedEntries 
 
     Returns:
         The groups; None for "full", where every entry is a parameter of its own.
+
+    Example:
+        >>> columns = Columns(np.array([0, 0]), np.array([0, 1]), 1)
+        >>> tied_entries(columns, TaskTree.single(2), "full") is None
+        True
+        >>> tied_entries(columns, TaskTree.single(2), "one_coin").group.tolist()
+        [[1, 0], [0, 1]]
     """
     if tying == "full":
         return None

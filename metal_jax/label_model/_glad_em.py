@@ -138,6 +138,14 @@ def glad_e_step(
 
     Returns:
         `log_q` float[n, s] and float[] the log-likelihood.
+
+    Example:
+        >>> from metal_jax.labeling import used_columns
+        >>> votes, tree = np.array([[0, 0], [1, 0], [0, 1]]), TaskTree.single(2)
+        >>> data = glad_data(votes, used_columns(votes), tree)
+        >>> log_q, _ = glad_e_step(jnp.array([2.0, 0.5]), jnp.zeros(3), jnp.zeros(2), data, tree)
+        >>> log_q.argmax(axis=1).tolist()  # the abler LF decides
+        [0, 1, 0]
     """
     score = log_prior + glad_score(ability, log_easiness, data, tree)
     if data.possible is not None:
@@ -168,6 +176,16 @@ def glad_m_step(
 
     Returns:
         The new abilities and log-easinesses.
+
+    Example:
+        >>> from metal_jax.labeling import used_columns
+        >>> votes, tree = np.array([[0, 0], [1, 0], [0, 1]]), TaskTree.single(2)
+        >>> data = glad_data(votes, used_columns(votes), tree)
+        >>> prior = GladPrior(*(jnp.ones(()) for _ in range(4)))
+        >>> log_q = jnp.log(jnp.array([[0.9, 0.1], [0.1, 0.9], [0.9, 0.1]]))
+        >>> ability, _ = glad_m_step(log_q, jnp.ones(2), jnp.zeros(3), data, prior, tree)
+        >>> bool(ability[0] > ability[1])
+        True
     """
     item, lf = data.votes.item, data.lf
     right = node_sum(tree, jnp.exp(log_q))[item, data.node] - 0.5

@@ -139,6 +139,11 @@ def incidence(codes: np.ndarray, num_columns: int, *, dense: bool | None = None)
 
     Returns:
         The operator.
+
+    Example:
+        >>> operator = incidence(np.array([[0, -1], [1, 2]]), 3)
+        >>> operator.apply(jnp.array([[1.0], [2.0], [4.0]])).tolist()
+        [[1.0], [6.0]]
     """
     codes = np.asarray(codes)
     shape = (codes.shape[0], num_columns)

@@ -113,6 +113,16 @@ def inverse_form_rates(
     Returns:
         float[d, s], `P(vote | leaf)` by least squares; for three or more leaves up to the rotation
         of `_overlap`.
+
+    Example:
+        >>> from metal_jax.labeling import overlap_statistics
+        >>> votes = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 0], [0, 1, 0]] * 5)
+        >>> rates = inverse_form_rates(
+        ...     overlap_statistics(votes), TaskTree.single(2), np.arange(3),
+        ...     ridge=1e-3, l2=1e-3, solver=MinimiseConfig(max_steps=5),
+        ... )
+        >>> rates.shape
+        (6, 2)
     """
     columns = statistics.columns
     balance = checked_class_balance(class_balance, tree)

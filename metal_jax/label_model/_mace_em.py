@@ -58,6 +58,19 @@ def mace_tables(
 
     Returns:
         The tables; abstains are ignored.
+
+    Example:
+        >>> import numpy as np
+        >>> from metal_jax.label_model import MaceConfig
+        >>> from metal_jax.label_model._mace import mace_prior
+        >>> from metal_jax.labeling import Columns
+        >>> from metal_jax.task_tree import TaskTree
+        >>> columns = Columns(np.array([0, 0]), np.array([0, 1]), 1)
+        >>> prior = mace_prior(columns, TaskTree.single(2), MaceConfig())
+        >>> params = MaceDirichlets(jnp.log(jnp.array([[0.4, 0.6]])), jnp.log(jnp.full(2, 0.5)))
+        >>> log_balance = jnp.log(jnp.full(2, 0.5))
+        >>> mace_tables(params, log_balance, columns.lf, prior).log_vote.shape
+        (2, 2)
     """
     knows, spams = jnp.exp(params.competence)[lf].T
     vote = (knows[:, None] * prior.known) + (spams * jnp.exp(params.strategy))[:, None]
@@ -88,6 +101,22 @@ def mace_m_step(
 
     Returns:
         The log-parameters and the counts behind them.
+
+    Example:
+        >>> import numpy as np
+        >>> from metal_jax.label_model import MaceConfig, vote_data
+        >>> from metal_jax.label_model._mace import mace_prior
+        >>> from metal_jax.labeling import used_columns
+        >>> from metal_jax.task_tree import TaskTree
+        >>> votes = np.array([[0], [1]])
+        >>> columns = used_columns(votes)
+        >>> prior = mace_prior(columns, TaskTree.single(2), MaceConfig())
+        >>> params = MaceDirichlets(jnp.log(jnp.full((1, 2), 0.5)), jnp.log(jnp.full(2, 0.5)))
+        >>> tables = mace_tables(params, jnp.log(jnp.full(2, 0.5)), columns.lf, prior)
+        >>> log_q = jnp.log(jnp.array([[0.9, 0.1], [0.1, 0.9]]))
+        >>> _, counts = mace_m_step(log_q, params, tables, vote_data(votes, columns), prior, "em")
+        >>> counts.competence.shape
+        (1, 2)
     """
     m, lf = len(prior.competence), data.lf_of_column
     q = jnp.exp(log_q)

@@ -37,11 +37,11 @@ from jax.typing import ArrayLike
 from metal_jax._core.checks import check_shape
 from metal_jax._core.minimise import STATUS, MinimiseConfig, MinimiseResult, minimise
 from metal_jax.label_model._class_balance import checked_class_balance
-from metal_jax.label_model._dawid_skene import VoteData, e_step, m_step, vote_data
-from metal_jax.label_model._dawid_skene_prior import DirichletPrior
+from metal_jax.label_model._dawid_skene import VoteData, vote_data
 from metal_jax.label_model._incidence import SparseIncidence
 from metal_jax.label_model._lf_roots import LFRoots, lf_roots_of_columns
 from metal_jax.label_model._moments import TripleStatistics, third_order_objective
+from metal_jax.label_model._polish import polish_tables
 from metal_jax.label_model._rates import (
     VoteList,
     column_blocks,
@@ -52,7 +52,7 @@ from metal_jax.label_model._rates import (
     rates_to_tables,
 )
 from metal_jax.label_model._result import FitResult, join_lfs
-from metal_jax.label_model._tables import ConditionalTables, column_root_mask
+from metal_jax.label_model._tables import column_root_mask
 from metal_jax.labeling import (
     Columns,
     OverlapStatistics,
@@ -97,7 +97,12 @@ class OverlapConfig:
 
 
 def paper_sgd(num_steps: int = 500) -> MinimiseConfig:
-    """Full-batch SGD as in snorkel-metal: learning rate 0.01, momentum 0.9, no early stop."""
+    """Full-batch SGD as in snorkel-metal: learning rate 0.01, momentum 0.9, no early stop.
+
+    Example:
+        >>> OverlapConfig(minimise=paper_sgd(100)).minimise.max_steps
+        100
+    """
     return MinimiseConfig(
         method="sgd", max_steps=num_steps, gradient_tolerance=0.0, stall_tolerance=0.0
     )
@@ -205,6 +210,13 @@ def fit_overlap(
     Raises:
         ValueError: a class balance of the wrong length, negative, or not summing to one; per-LF
             settings of the wrong length; no votes; polish steps.
+
+    Example:
+        >>> from metal_jax.labeling import overlap_statistics
+        >>> votes = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 0], [0, 1, 0]] * 5)
+        >>> result = fit_overlap(overlap_statistics(votes), TaskTree.single(2))
+        >>> result.method, result.params.log_vote.shape
+        ('overlap', (6, 2))
     """
     if config.polish_steps:
         raise ValueError("polish_steps needs the votes: use fit_overlap_from_votes")
@@ -328,38 +340,6 @@ def _polished(result: FitResult, data: VoteData, config: OverlapConfig) -> FitRe
     return result._replace(
         params=tables, status=f"{result.status}; then {config.polish_steps} EM steps"
     )
-
-
-@functools.partial(jax.jit, static_argnames=("tree", "num_steps"))
-def polish_tables(
-    tables: ConditionalTables, data: VoteData, tree: TaskTree, num_steps: int
-) -> ConditionalTables:
-    """A few EM steps of Dawid-Skene from given tables, the class balance kept.
-
-    The likelihood of the votes has no rotations; the start picks the right one of its maxima. Each
-    LF's start counts as one vote for each leaf state. Where abstains are ignored
-    (`log_abstain` 0 throughout an LF) they stay so, and its table becomes one given that it votes.
-
-    Args:
-        tables: the start.
-        data: the votes.
-        tree: the task tree (static).
-        num_steps: static.
-
-    Returns:
-        The tables.
-    """
-    prior = DirichletPrior(
-        vote=jnp.where(tables.log_vote < 0, jnp.exp(tables.log_vote), 0),
-        abstain=jnp.where(tables.log_abstain < 0, jnp.exp(tables.log_abstain), 0),
-        balance=jnp.ones_like(tables.log_prior),
-    )
-
-    def step(_: jax.Array, now: ConditionalTables) -> ConditionalTables:
-        log_q, _ = e_step(now, data, tree)
-        return m_step(log_q, data, prior, tree)._replace(log_prior=tables.log_prior)
-
-    return jax.lax.fori_loop(0, num_steps, step, tables)
 
 
 def _result(

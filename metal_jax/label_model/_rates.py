@@ -237,6 +237,12 @@ def prior_conditional_rates(
 
     Returns:
         float[d, s], clipped to [0, 1].
+
+    Example:
+        >>> columns, tree = Columns(np.array([0, 0]), np.array([0, 1]), 1), TaskTree.single(2)
+        >>> rates = prior_conditional_rates([0.5, 0.5], [0.5, 0.5], columns, tree, 0.8)
+        >>> rates.round(2).tolist()
+        [[0.8, 0.2], [0.2, 0.8]]
     """
     rates, balance = np.asarray(vote_rates)[:, None], np.asarray(class_balance)
     covered = tree.covers[columns.symbol]
@@ -269,6 +275,14 @@ def rates_to_tables(
     Returns:
         The tables; rates are clipped at a hundredth of the column's mean rate from below (a zero
         from least squares means "small", not "impossible") and scaled where an LF's sum over one.
+
+    Example:
+        >>> columns, tree = Columns(np.array([0, 0]), np.array([0, 1]), 1), TaskTree.single(2)
+        >>> rates = [[0.8, 0.2], [0.2, 0.8]]
+        >>> tables = rates_to_tables(rates, [0.5, 0.5], columns, tree, ignore_abstains=True)
+        >>> print(np.asarray(jnp.exp(tables.log_vote)).round(2))
+        [[0.8 0.2]
+         [0.2 0.8]]
     """
     rates = jnp.asarray(conditional_rates)
     return _rates_to_tables(

@@ -138,6 +138,13 @@ def posterior(
 
     Raises:
         ValueError: as `labeling.validate`, or another number of LFs.
+
+    Example:
+        >>> from metal_jax.label_model import fit_dawid_skene
+        >>> votes = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 0], [0, 0, -1]] * 5)
+        >>> result = fit_dawid_skene(votes, TaskTree.single(2))
+        >>> posterior(result, votes[:3]).argmax(axis=1).tolist()
+        [0, 1, 1]
     """
     matrix = checked_votes(votes, result.tree)
     given, columns = _split(result, matrix)
@@ -166,6 +173,13 @@ def lf_accuracy(result: FitResult) -> jax.Array:
     Returns:
         float[m]; NaN for an LF that never voted. Of one that votes on several roots the mean over
         its votes; see `lf_accuracy_by_root`.
+
+    Example:
+        >>> from metal_jax.label_model import fit_dawid_skene
+        >>> votes = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 0], [0, 0, -1]] * 5)
+        >>> result = fit_dawid_skene(votes, TaskTree.single(2))
+        >>> (lf_accuracy(result) > 0.5).tolist()
+        [True, True, True]
     """
     pairs, accuracy = result.lf_roots, _pair_accuracy(result)
     if pairs is None:
@@ -184,6 +198,13 @@ def lf_accuracy_by_root(result: FitResult) -> jax.Array:
 
     Returns:
         float[m, r], in the order of `tree.roots`; NaN where an LF does not vote on a root.
+
+    Example:
+        >>> from metal_jax.label_model import fit_dawid_skene
+        >>> votes = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 0], [0, 0, -1]] * 5)
+        >>> result = fit_dawid_skene(votes, TaskTree.single(2))
+        >>> lf_accuracy_by_root(result).shape
+        (3, 1)
     """
     tree, columns, accuracy = result.tree, result.columns, _pair_accuracy(result)
     pairs = result.lf_roots
@@ -243,6 +264,14 @@ def explain(result: FitResult, votes: ArrayLike) -> Explanation:
 
     Returns:
         Log-odds contributions that add up to the posterior exactly.
+
+    Example:
+        >>> from metal_jax.label_model import fit_dawid_skene
+        >>> votes = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 0], [0, 0, -1]] * 5)
+        >>> result = fit_dawid_skene(votes, TaskTree.single(2))
+        >>> explanation = explain(result, votes[:1])
+        >>> explanation.contributions.shape
+        (1, 3, 2)
     """
     matrix = checked_votes(votes, result.tree)
     prior, pushes = result.params.contributions(*_split(result, matrix), result.tree)

@@ -110,6 +110,15 @@ def read_stream_labels(paths: list[Path]) -> np.ndarray:
 
     Returns:
         float32[n, s].
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     paths = [Path(folder, f"{i}.npy") for i in range(2)]
+        ...     for path in paths:
+        ...         np.save(path, np.full((2, 2), 0.5, np.float32))
+        ...     read_stream_labels(paths).shape
+        (4, 2)
     """
     return np.concatenate([_read(path) for path in paths])
 

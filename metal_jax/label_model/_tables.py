@@ -69,6 +69,15 @@ def vote_log_likelihood(tables: ConditionalTables, votes: ArrayLike, columns: Co
 
     Returns:
         float[n, m, s].
+
+    Example:
+        >>> columns = Columns(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), 2)
+        >>> log_vote = jnp.log(jnp.array([[0.9, 0.2], [0.1, 0.8], [0.6, 0.4], [0.4, 0.6]]))
+        >>> tables = ConditionalTables(jnp.log(jnp.full(2, 0.5)), log_vote, jnp.zeros((2, 2)))
+        >>> shares = vote_log_likelihood(tables, np.array([[0, -1]]), columns)
+        >>> print(np.asarray(jnp.exp(shares[0])).round(2))
+        [[0.9 0.2]
+         [1.  1. ]]
     """
     if np.ndim(votes) == 3:
         shares = np.asarray(votes)
@@ -95,6 +104,16 @@ def log_posterior(
     Returns:
         float[n, s]; the exponentials sum to one over the leaves of each root. For task marginals
         `P(Y_t = v)` see `task_tree.node_logsumexp`.
+
+    Example:
+        >>> columns = Columns(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), 2)
+        >>> log_vote = jnp.log(jnp.array([[0.9, 0.2], [0.1, 0.8], [0.6, 0.4], [0.4, 0.6]]))
+        >>> tables = ConditionalTables(jnp.log(jnp.full(2, 0.5)), log_vote, jnp.zeros((2, 2)))
+        >>> votes = np.array([[0, -1], [1, 1]])
+        >>> log_probs = log_posterior(tables, votes, columns, TaskTree.single(2))
+        >>> print(np.asarray(jnp.exp(log_probs)).round(2))
+        [[0.82 0.18]
+         [0.08 0.92]]
     """
     votes = jnp.asarray(votes)
     log_prior, log_vote, log_abstain = map(jnp.asarray, tables)
@@ -135,6 +154,13 @@ def tables_lf_accuracy(tables: ConditionalTables, columns: Columns, tree: TaskTr
 
     Returns:
         float[m]; NaN for an LF without any column.
+
+    Example:
+        >>> columns = Columns(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), 2)
+        >>> log_vote = jnp.log(jnp.array([[0.9, 0.2], [0.1, 0.8], [0.6, 0.4], [0.4, 0.6]]))
+        >>> tables = ConditionalTables(jnp.log(jnp.full(2, 0.5)), log_vote, jnp.zeros((2, 2)))
+        >>> print(np.asarray(tables_lf_accuracy(tables, columns, TaskTree.single(2))).round(2))
+        [0.85 0.6 ]
     """
     joint = jnp.exp(tables.log_vote + tables.log_prior)
     joint = jnp.where(column_root_mask(columns, tree), joint, 0)

@@ -85,7 +85,14 @@ def _occurrence(votes: np.ndarray) -> np.ndarray:
 
 
 def union_columns(first: Columns, second: Columns) -> Columns:
-    """The columns of either of two parts of one label matrix."""
+    """The columns of either of two parts of one label matrix.
+
+    Example:
+        >>> a = Columns(np.array([0]), np.array([1]), 2)
+        >>> b = Columns(np.array([0, 1]), np.array([0, 1]), 2)
+        >>> union_columns(a, b).lf.tolist(), union_columns(a, b).symbol.tolist()
+        ([0, 0, 1], [0, 1, 1])
+    """
     if first.num_lfs != second.num_lfs:
         raise ValueError(f"cannot join votes of {first.num_lfs} and of {second.num_lfs} LFs")
     lf, symbol = np.unique(
@@ -104,6 +111,11 @@ def column_ids(votes: ArrayLike, columns: Columns) -> jax.Array:
     Returns:
         int32[n, m], -1 where there is no vote or the pair has no column (a symbol that the LF
         never used when the columns were made carries no information).
+
+    Example:
+        >>> columns = Columns(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
+        >>> column_ids(np.array([[0, 1], [1, -1], [-1, 0]]), columns).tolist()
+        [[0, 2], [1, -1], [-1, -1]]
     """
     votes = jnp.asarray(votes)
     check_integer("votes", votes)

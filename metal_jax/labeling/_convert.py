@@ -29,6 +29,13 @@ def from_metal(per_task: Sequence[Any], tree: TaskTree) -> np.ndarray:
     Raises:
         ValueError: a wrong number of matrices or shapes, a label out of range, or votes of one LF
             on one item that cannot lie on one path; names the row and LF.
+
+    Example:
+        >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+        >>> top, below = np.array([[1, 2], [0, 1]]), np.array([[2, -1], [0, 0]])
+        >>> votes = from_metal([top, below], tree)
+        >>> [[tree.node_names[v][1] if v >= 0 else None for v in row] for row in votes.tolist()]
+        [['v', 'y'], [None, 'x']]
     """
     if len(tree.roots) > 1:
         raise ValueError("from_metal needs a tree with one root; convert each root on its own")
@@ -73,6 +80,11 @@ def to_metal(votes: np.ndarray, tree: TaskTree) -> list[np.ndarray]:
 
     Returns:
         t matrices int64[n, m]; a vote for a node is also a vote for the labels above it.
+
+    Example:
+        >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+        >>> [task.tolist() for task in to_metal(np.array([[3, 1]]), tree)]  # v and y
+        [[[1, 2]], [[2, 0]]]
     """
     labels = tree.task_labels(np.where(np.asarray(votes) < 0, -1, votes)) + 1
     return [labels[..., t].astype(np.int64) for t in range(tree.num_tasks)]
@@ -96,6 +108,12 @@ def from_sparse(
 
     Raises:
         ValueError: as `validate`, and for a cell that is stored twice.
+
+    Example:
+        >>> import scipy.sparse
+        >>> matrix = scipy.sparse.csr_matrix(np.array([[1, 0], [2, 2]]))
+        >>> from_sparse(matrix, TaskTree.single(2)).tolist()
+        [[0, -1], [1, 1]]
     """
     coo = matrix.tocoo()
     _check_unique_cells(coo.row, coo.col, coo.shape)
@@ -141,6 +159,13 @@ def from_triples(
     Raises:
         ValueError: no triples, an unknown label, or two different votes of a worker on one item;
             names the triple's position.
+
+    Example:
+        >>> tree = TaskTree.from_dict({"pet": ["cat", "dog"]})
+        >>> triples = [("a", "Ann", "cat"), ("b", "Bob", "dog"), ("a", "Bob", "cat")]
+        >>> named = from_triples(triples, tree)
+        >>> named.votes.tolist(), named.items, named.workers
+        ([[0, 0], [-2, 1]], ('a', 'b'), ('Ann', 'Bob'))
     """
     by_name: dict[str, list[int]] = {}
     for node, (_, label) in enumerate(tree.node_names):
@@ -194,6 +219,16 @@ def read_wrench(folder: str | os.PathLike[str], split: str) -> tuple[TaskTree, W
     Raises:
         ValueError: malformed content; names the file and the entry.
         OSError: a file cannot be read.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = pathlib.Path(folder, "label.json").write_text('{"0": "ham", "1": "spam"}')
+        ...     record = '{"0": {"label": 1, "weak_labels": [-1, 1], "data": {"text": "win!"}}}'
+        ...     _ = pathlib.Path(folder, "train.json").write_text(record)
+        ...     tree, split = read_wrench(folder, "train")
+        >>> tree.tasks[0].labels, split.votes.tolist(), split.gold.tolist()
+        (('ham', 'spam'), [[-1, 1]], [1])
     """
     path = Path(folder)
     names = _read_json_object(path / "label.json")
@@ -242,6 +277,10 @@ def from_snorkel(matrix: np.ndarray, tree: TaskTree) -> np.ndarray:
 
     Raises:
         ValueError: the tree has several tasks, or anything that `validate` rejects.
+
+    Example:
+        >>> from_snorkel(np.array([[0, -1], [1, 1]]), TaskTree.single(2)).tolist()
+        [[0, -1], [1, 1]]
     """
     if tree.num_tasks != 1:
         raise ValueError(f"a Snorkel matrix has one task, the tree has {tree.num_tasks}")

@@ -19,7 +19,7 @@ import csv
 import errno
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,7 +61,7 @@ def read_votes(
     num_classes: int | None = None,
     split: str = "train",
 ) -> VoteFile:
-    """Read a label matrix from any of the forms of this module's table.
+    r"""Read a label matrix from any of the forms of this module's table.
 
     Args:
         path: the file or folder.
@@ -77,13 +77,22 @@ def read_votes(
         ValueError: malformed content, both a tree and `num_classes`, or votes outside the tree;
             names the file and the row, LF or line.
         OSError: the file cannot be read.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "votes.csv")
+        ...     _ = path.write_text("item,worker,label\na,Ann,cat\nb,Bob,dog\na,Bob,cat\n")
+        ...     file = read_votes(path)
+        >>> file.votes.tolist(), file.tree.tasks[0].labels
+        ([[0, 0], [-2, 1]], ('cat', 'dog'))
     """
     if tree is not None and num_classes is not None:
         raise ValueError("num_classes: the tree already says which classes there are")
     if num_classes is not None and num_classes < 2:
         raise ValueError(f"num_classes: got {num_classes}, expected at least 2")
-    path = _file_of(Path(path), split)
-    with _named(path):
+    path = file_of(Path(path), split)
+    with named_in_errors(path):
         if path.is_dir():
             return VoteFile(_read_metal_folder(path, tree), _needed(tree), "the tree")
         if path.suffix == ".json":
@@ -93,64 +102,10 @@ def read_votes(
         return _read_matrix(path, tree, num_classes)
 
 
-def read_gold(
-    path: str | os.PathLike[str],
-    tree: TaskTree,
-    num_items: int,
-    *,
-    items: Sequence[str] | None = None,
-    split: str = "train",
-) -> np.ndarray:
-    """Read gold labels.
-
-    Args:
-        path: `.npz` with `Y`, `.npy`, a WRENCH file or folder, or a `.csv` with the columns
-            `item` and `label`, whose items may be in any order and fewer or more than the votes'.
-        tree: the task tree.
-        num_items: n.
-        items: the n names that a `.csv` speaks of; by default the row numbers.
-        split: of a WRENCH folder.
-
-    Returns:
-        int32[n] node ids, or int32[n, r] for a forest with r roots; -1 = unknown.
-
-    Raises:
-        ValueError: malformed content, another length, or a label outside the tree; names the file
-            and the row or line.
-        OSError: the file cannot be read.
-    """
-    path = _file_of(Path(path), split)
-    with _named(path):
-        if path.suffix == ".json":
-            _label_names(path.parent)
-            gold = read_wrench(path.parent, path.stem)[1].gold
-        elif path.suffix in (".csv", ".tsv"):
-            names = [str(i) for i in range(num_items)] if items is None else items
-            return _read_gold_lines(path, tree, names)
-        elif path.suffix in (".npz", ".npy"):
-            arrays = _load_arrays(path, "Y")
-            if "Y" not in arrays:
-                raise ValueError("no array Y of gold labels")
-            gold = arrays["Y"]
-        else:
-            raise ValueError("gold labels are read from .npz (Y), .npy, .csv, .tsv or .json")
-        if not np.issubdtype(gold.dtype, np.integer):
-            raise ValueError(f"gold: got dtype {gold.dtype}, expected integers (node ids)")
-        if gold.shape not in ((num_items,), (num_items, len(tree.roots))):
-            raise ValueError(f"gold: got shape {gold.shape}, the votes have {num_items} items")
-        bad = np.argwhere((gold < -1) | (gold >= tree.num_nodes))
-        if len(bad):
-            raise ValueError(
-                f"gold: row {bad[0][0]}: got {gold[tuple(bad[0])]}, expected a node id in "
-                f"0..{tree.num_nodes - 1}, or -1 (unknown)"
-            )
-        return gold.astype(np.int32)
-
-
 # ---- files and their arrays -------------------------------------------------------------------
 
 
-def _file_of(path: Path, split: str) -> Path:
+def file_of(path: Path, split: str) -> Path:
     """The split's file of a folder, or the path itself."""
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
@@ -163,7 +118,7 @@ def _file_of(path: Path, split: str) -> Path:
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
+def named_in_errors(path: Path) -> Iterator[None]:
     """Let every complaint about a file's content name the file."""
     try:
         yield
@@ -173,17 +128,17 @@ def _named(path: Path) -> Iterator[None]:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _load_arrays(path: Path, wanted: str) -> dict[str, np.ndarray]:
+def matching_arrays(path: Path, wanted: str) -> dict[str, np.ndarray]:
     """The arrays whose names match a pattern; a `.npy` counts as an array of any name."""
     return load_arrays(path, wanted, alone=wanted.split("|")[0])
 
 
-def _label_names(folder: Path) -> list[str] | None:
+def label_names(folder: Path) -> list[str] | None:
     """The class names of WRENCH's `label.json`, in the order of their ids."""
     path = folder / "label.json"
     if not path.exists():
         return None
-    with _named(path):
+    with named_in_errors(path):
         names = parse_json(path.read_text(encoding="utf-8"))
         expected = [str(i) for i in range(len(names))] if isinstance(names, dict) else []
         if not expected or set(names) != set(expected):
@@ -230,7 +185,7 @@ def _class_tree(
 
 
 def _read_matrix(path: Path, tree: TaskTree | None, num_classes: int | None) -> VoteFile:
-    arrays = _load_arrays(path, r"L|k|items|lf_names|L_\d+")
+    arrays = matching_arrays(path, r"L|k|items|lf_names|L_\d+")
     source = "the tree"
     if "L" not in arrays:
         matrix = from_metal(_per_task(arrays), _needed(tree))
@@ -240,7 +195,7 @@ def _read_matrix(path: Path, tree: TaskTree | None, num_classes: int | None) -> 
             validate(matrix, TaskTree.single(2))  # raises: no classes to count
         if tree is None:
             k = _num_classes(arrays["k"]) if "k" in arrays else None
-            tree, source = _class_tree(matrix, k, num_classes, _label_names(path.parent))
+            tree, source = _class_tree(matrix, k, num_classes, label_names(path.parent))
     items = _names(arrays, "items", len(matrix))
     lf_names = _names(arrays, "lf_names", matrix.shape[1])
     tree = _needed(tree)
@@ -290,8 +245,8 @@ def _read_metal_folder(folder: Path, tree: TaskTree | None) -> np.ndarray:
                 f"no file for task {task.name!r}: neither {task.name} nor L_{number} with .npz, "
                 ".npy or .csv"
             )
-        with _named(file):
-            arrays = _load_lines(file) if file.suffix == ".csv" else _load_arrays(file, "L")
+        with named_in_errors(file):
+            arrays = _load_lines(file) if file.suffix == ".csv" else matching_arrays(file, "L")
             if "L" not in arrays:
                 raise ValueError("no array L")
             matrices.append(arrays["L"])
@@ -307,7 +262,7 @@ def _load_lines(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_wrench_file(path: Path, tree: TaskTree | None, num_classes: int | None) -> VoteFile:
-    names = _label_names(path.parent)
+    names = label_names(path.parent)
     if names is None:
         raise ValueError("a .json of WRENCH needs its label.json (class id -> name) beside it")
     _, split = read_wrench(path.parent, path.stem)
@@ -333,35 +288,13 @@ def _read_triples(path: Path, tree: TaskTree | None, num_classes: int | None) ->
             )
     source = "the tree"
     if tree is None:
-        tree, source = _tree_of_labels(lines, num_classes, _label_names(path.parent))
+        tree, source = _tree_of_labels(lines, num_classes, label_names(path.parent))
     nodes = LabelNodes(tree)
     named = from_triples(
         ((item, worker, nodes(number, label)) for number, (item, worker, label) in lines), tree
     )
     items, workers = (tuple(map(str, names)) for names in (named.items, named.workers))
     return VoteFile(named.votes, tree, source, items, workers)
-
-
-def _read_gold_lines(path: Path, tree: TaskTree, items: Sequence[str]) -> np.ndarray:
-    """int32[n] or int32[n, r] node ids of a `.csv` of items and labels."""
-    rows = {item: row for row, item in enumerate(items)}
-    nodes = LabelNodes(tree)
-    gold = np.full((len(rows), len(tree.roots)), -1, np.int32)
-    lines = read_lines(path, ("item", "label"))
-    for number, (item, label) in lines:
-        node = nodes(number, label)
-        if item not in rows:
-            continue
-        cell = rows[item], int(tree.node_root[node])
-        if gold[cell] not in (-1, node):
-            raise ValueError(f"line {number}: item {item!r} had another label before")
-        gold[cell] = node
-    if (gold < 0).all():
-        raise ValueError(
-            f"gold: none of its items is one of the votes', e.g. {lines[0][1][0]!r} and "
-            f"{items[0]!r}"
-        )
-    return gold if len(tree.roots) > 1 else gold[:, 0]
 
 
 def _tree_of_labels(

@@ -12,7 +12,12 @@ from metal_jax.task_tree import TaskTree
 
 
 def narrowest_integers(votes: np.ndarray) -> np.ndarray:
-    """Integers in the narrowest signed dtype that holds them, C-contiguous."""
+    """Integers in the narrowest signed dtype that holds them, C-contiguous.
+
+    Example:
+        >>> [narrowest_integers(np.array([[-1, vote]])).dtype.name for vote in (3, 300)]
+        ['int8', 'int16']
+    """
     top = int(votes.max(initial=0))
     dtype = next(d for d in (np.int8, np.int16, np.int32, np.int64) if top <= np.iinfo(d).max)
     return np.ascontiguousarray(votes, dtype)
@@ -77,7 +82,13 @@ def validate(
 
 
 def compatible(tree: TaskTree) -> np.ndarray:
-    """bool[N, N], whether two nodes can lie on one path (one covers the other, or other roots)."""
+    """bool[N, N], whether two nodes can lie on one path (one covers the other, or other roots).
+
+    Example:
+        >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+        >>> compatible(tree)[2].tolist()  # u with x, y, u and v
+        [True, False, True, False]
+    """
     covers = tree.covers.astype(np.int32)
     nested = covers @ covers.T > 0
     return nested | (tree.node_root[:, None] != tree.node_root)

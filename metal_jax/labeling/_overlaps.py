@@ -142,6 +142,11 @@ def overlap_statistics_of_batches(
 
     Raises:
         ValueError: no batches, or batches with different numbers of LFs.
+
+    Example:
+        >>> stats = overlap_statistics_of_batches([np.array([[0, 1]]), np.array([[0, -1], [1, 1]])])
+        >>> stats.counts.tolist(), stats.num_items
+        ([[2, 0, 1], [0, 1, 1], [1, 1, 2]], 3)
     """
     parts = (overlap_statistics(batch, mesh=mesh) for batch in batches)
     first = next(parts, None)
@@ -162,6 +167,11 @@ def merge_statistics(first: OverlapStatistics, second: OverlapStatistics) -> Ove
 
     Raises:
         ValueError: different numbers of LFs.
+
+    Example:
+        >>> first, second = (overlap_statistics(np.array(x)) for x in ([[0, 1]], [[0, -1], [1, 1]]))
+        >>> merge_statistics(first, second).counts.tolist()
+        [[2, 0, 1], [0, 1, 1], [1, 1, 2]]
     """
     columns = union_columns(first.columns, second.columns)
     dtype = np.result_type(first.counts, second.counts)

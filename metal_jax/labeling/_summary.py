@@ -154,6 +154,12 @@ def format_summary(table: Sequence[LFSummary]) -> str:
 
     Returns:
         One line for the header and one for each LF.
+
+    Example:
+        >>> from metal_jax.task_tree import TaskTree
+        >>> table = summarise_lfs(np.array([[0, -1], [1, 1]]), TaskTree.single(2))
+        >>> len(format_summary(table).splitlines())
+        3
     """
     judged = any(row.accuracy is not None for row in table)
     header = ["LF", "polarity", "coverage", "overlaps", "conflicts"]

@@ -27,7 +27,12 @@ class Span(NamedTuple):
 
 
 def item_text(item: Item) -> str:
-    """The text of an item: `item["text"]` of a mapping, a string itself."""
+    """The text of an item: `item["text"]` of a mapping, a string itself.
+
+    Example:
+        >>> item_text({"text": "a late goal"}), item_text("a late goal")
+        ('a late goal', 'a late goal')
+    """
     return item["text"] if isinstance(item, Mapping) else item
 
 

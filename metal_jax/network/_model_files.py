@@ -185,6 +185,15 @@ def evaluate_model(model: Model, predictions: Predictions, gold: ArrayLike) -> E
 
     Raises:
         ValueError: gold of the wrong shape or type, or no node of the tree (names the item).
+
+    Example:
+        >>> from metal_jax.network import build, fit_inputs
+        >>> inputs = fit_inputs("features", [[0.0], [1.0]])
+        >>> tree = TaskTree.single(["cat", "dog"])
+        >>> params = build(tree, inputs.encoder).init(jax.random.key(0), inputs.encode([[0.0]]))
+        >>> model = Model(tree, inputs, params)
+        >>> evaluate_model(model, predict(model, [[0.0], [1.0]]), [0, 1]).path.num_items.tolist()
+        2
     """
     nodes = gold_by_root(gold, model.tree, len(predictions.leaf_probs))
     return _evaluate(model.tree, predictions.log_conditionals, nodes)
@@ -203,6 +212,18 @@ def save_model(folder: str | os.PathLike[str], model: Model) -> None:
     Raises:
         ValueError: the folder holds something else, or the parameters are not those of the
             network (names what differs).
+
+    Example:
+        >>> from metal_jax.network import build, fit_inputs
+        >>> inputs = fit_inputs("features", [[0.0], [1.0]])
+        >>> tree = TaskTree.single(["cat", "dog"])
+        >>> params = build(tree, inputs.encoder).init(jax.random.key(0), inputs.encode([[0.0]]))
+        >>> model = Model(tree, inputs, params)
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_model(f"{folder}/pets", model)
+        ...     load_model(f"{folder}/pets").tree.tasks[0].labels
+        ('cat', 'dog')
     """
     path = Path(folder)
     if path.exists() and not (path.is_dir() and (_is_model(path) or not any(path.iterdir()))):
@@ -239,6 +260,18 @@ def load_model(folder: str | os.PathLike[str], tree: TaskTree | None = None) -> 
     Raises:
         ValueError: there is no model, or one of another schema or task tree, or its parameters do
             not fit its network (names what differs).
+
+    Example:
+        >>> from metal_jax.network import build, fit_inputs
+        >>> inputs = fit_inputs("features", [[0.0], [1.0]])
+        >>> tree = TaskTree.single(["cat", "dog"])
+        >>> params = build(tree, inputs.encoder).init(jax.random.key(0), inputs.encode([[0.0]]))
+        >>> model = Model(tree, inputs, params)
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_model(f"{folder}/pets", model)
+        ...     load_model(f"{folder}/pets", tree).tree == tree
+        True
     """
     path = Path(folder)
     record = _record(path)
@@ -294,6 +327,12 @@ def example_inputs(model: Model) -> Any:
 
     Returns:
         Arrays on the host with a leading axis of 1.
+
+    Example:
+        >>> from metal_jax.network import fit_inputs
+        >>> inputs = fit_inputs("features", [[0.0, 1.0], [1.0, 3.0]])
+        >>> example_inputs(Model(TaskTree.single(2), inputs, {})).shape
+        (1, 2)
     """
     inputs: Any = model.inputs
     if inputs.reads == "texts":

@@ -23,6 +23,7 @@ from metal_jax.report._blocks import (
     Table,
 )
 from metal_jax.report._exhaust_figures import Forecast, Search
+from metal_jax.report._exhaust_plots import plot_predicted, plot_run_curves, plot_search
 from metal_jax.report._exhaust_report import exhaust_report
 from metal_jax.report._figures import (
     Bars,
@@ -51,9 +52,6 @@ from metal_jax.report._plots import (
     plot_learning_curves,
     plot_lf_accuracy,
     plot_overlaps,
-    plot_predicted,
-    plot_run_curves,
-    plot_search,
     plot_task_tree,
 )
 

@@ -36,6 +36,13 @@ def draw_axes(figure: Figure, ax: Axes | None = None) -> Axes:
 
     Raises:
         ImportError: matplotlib is not installed.
+
+    Example:
+        >>> from metal_jax.report import TreeDrawing
+        >>> from metal_jax.task_tree import TaskTree
+        >>> axes = draw_axes(TreeDrawing("Pets", "", TaskTree.from_dict({"pet": ["cat", "dog"]})))
+        >>> axes.get_title(loc="left") or axes.get_title()
+        'Pets'
     """
     if ax is None:
         from matplotlib.figure import Figure as Canvas
@@ -74,6 +81,16 @@ def write_png(report: Report, folder: str | os.PathLike[str]) -> list[Path]:
 
     Raises:
         ImportError: matplotlib is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> from metal_jax.report import Figures, Section, TreeDrawing
+        >>> from metal_jax.task_tree import TaskTree
+        >>> drawing = TreeDrawing("Task tree", "", TaskTree.from_dict({"pet": ["cat", "dog"]}))
+        >>> report = Report("Pets", "", [Section("Tasks", [Figures([drawing])])])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [path.name for path in write_png(report, folder)]
+        ['figure01_task_tree.png']
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

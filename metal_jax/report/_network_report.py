@@ -90,6 +90,17 @@ def network_report(
 
     Raises:
         ValueError: gold without predictions, votes without gold, or something of another length.
+
+    Example:
+        >>> import jax
+        >>> from metal_jax.network import build, fit_inputs
+        >>> from metal_jax.task_tree import TaskTree
+        >>> inputs = fit_inputs("features", [[0.0], [1.0]])
+        >>> tree = TaskTree.single(["cat", "dog"])
+        >>> params = build(tree, inputs.encoder).init(jax.random.key(0), inputs.encode([[0.0]]))
+        >>> model = Model(tree, inputs, params)
+        >>> network_report(model, title="Pets").title
+        'Pets'
     """
     tree = model.tree
     if predictions is None and (gold is not None or votes is not None):

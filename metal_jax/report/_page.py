@@ -47,6 +47,16 @@ def write_html(report: Report, path: str | os.PathLike[str]) -> None:
 
     Raises:
         OSError: the file cannot be written.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from metal_jax.report import Paragraph, Section
+        >>> report = Report("Votes", "three LFs", [Section("What", [Paragraph("a < b")])])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "report.html")
+        ...     write_html(report, path)
+        ...     "a &lt; b" in path.read_text(encoding="utf-8")
+        True
     """
     page = to_html(report).encode("utf-8")
     with replaced(Path(path)) as file:

@@ -8,17 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax.exhaust import Run
 from metal_jax.label_model import Diagnosis, FitResult, posterior
 from metal_jax.labeling import validate
 from metal_jax.network._evaluation.gold import gold_by_root
-from metal_jax.report._exhaust_figures import (
-    Forecast,
-    Search,
-    predicted_figure,
-    run_curves_figure,
-    search_figure,
-)
 from metal_jax.report._label_figures import (
     accuracy_figure,
     class_balance_figure,
@@ -71,6 +63,14 @@ def plot_class_balance(
 
     Returns:
         The axes.
+
+    Example:
+        >>> from metal_jax.label_model import fit_dawid_skene
+        >>> votes = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 0], [0, 0, -1]] * 5)
+        >>> result = fit_dawid_skene(votes, TaskTree.single(["cat", "dog"]))
+        >>> axes = plot_class_balance(result, votes)
+        >>> axes is axes.figure.axes[0]
+        True
     """
     nodes = None if gold is None else gold_by_root(gold, result.tree, len(np.asarray(votes)))
     probs = np.asarray(posterior(result, votes), float)
@@ -86,6 +86,11 @@ def plot_confidence(probs: ArrayLike, *, ax: Axes | None = None) -> Axes:
 
     Returns:
         The axes.
+
+    Example:
+        >>> axes = plot_confidence([[0.9, 0.1], [0.6, 0.4]])
+        >>> axes is axes.figure.axes[0]
+        True
     """
     return draw_axes(confidence_figure(np.asarray(probs).max(axis=1)), ax)
 
@@ -107,6 +112,12 @@ def plot_conflicts(
 
     Returns:
         The axes.
+
+    Example:
+        >>> votes = np.array([[0, 0, -1], [1, 0, 1], [1, 1, 1]])
+        >>> axes = plot_conflicts(votes, TaskTree.single(2), lf_names=["a", "b", "c"])
+        >>> axes is axes.figure.axes[0]
+        True
     """
     return draw_axes(_overlaps(votes, tree, lf_names)[1], ax)
 
@@ -121,6 +132,11 @@ def plot_confusion(matrix: ArrayLike, labels: Sequence[str], *, ax: Axes | None 
 
     Returns:
         The axes.
+
+    Example:
+        >>> axes = plot_confusion([[8, 2], [1, 9]], ["cat", "dog"])
+        >>> axes is axes.figure.axes[0]
+        True
     """
     return draw_axes(confusion_figure(np.asarray(matrix), labels), ax)
 
@@ -145,6 +161,14 @@ def plot_contributions(
 
     Raises:
         ValueError: the tree is a forest, or votes of more than one item.
+
+    Example:
+        >>> from metal_jax.label_model import fit_dawid_skene
+        >>> votes = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 0], [0, 0, -1]] * 5)
+        >>> result = fit_dawid_skene(votes, TaskTree.single(["cat", "dog"]))
+        >>> axes = plot_contributions(result, votes[0])
+        >>> axes is axes.figure.axes[0]
+        True
     """
     votes = np.asarray(item_votes)
     if votes.ndim != 1 or len(result.tree.roots) != 1:
@@ -164,6 +188,14 @@ def plot_convergence(result: FitResult, *, ax: Axes | None = None) -> Axes:
 
     Returns:
         The axes.
+
+    Example:
+        >>> from metal_jax.label_model import fit_dawid_skene
+        >>> votes = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 0], [0, 0, -1]] * 5)
+        >>> result = fit_dawid_skene(votes, TaskTree.single(["cat", "dog"]))
+        >>> axes = plot_convergence(result)
+        >>> axes is axes.figure.axes[0]
+        True
     """
     return draw_axes(convergence_figure(result), ax)
 
@@ -190,6 +222,12 @@ def plot_label_distribution(
 
     Raises:
         ValueError: the tree has no such level.
+
+    Example:
+        >>> tree = TaskTree.single(["cat", "dog"])
+        >>> axes = plot_label_distribution([[0.9, 0.1], [0.6, 0.4]], tree)
+        >>> axes is axes.figure.axes[0]
+        True
     """
     if not 0 <= level < tree.depth:
         raise ValueError(f"level: got {level}, expected one of 0..{tree.depth - 1}")
@@ -233,6 +271,15 @@ def plot_lf_accuracy(
 
     Returns:
         The axes.
+
+    Example:
+        >>> from metal_jax.label_model import fit_dawid_skene
+        >>> votes = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 0], [0, 0, -1]] * 5)
+        >>> result = fit_dawid_skene(votes, TaskTree.single(["cat", "dog"]))
+        >>> from metal_jax.label_model import diagnose
+        >>> axes = plot_lf_accuracy(diagnose(result, votes), lf_names=["a", "b", "c"])
+        >>> axes is axes.figure.axes[0]
+        True
     """
     names = _names(lf_names, len(diagnosis.accuracy))
     return draw_axes(accuracy_figure(diagnosis, names, gold_accuracy), ax)
@@ -255,57 +302,14 @@ def plot_overlaps(
 
     Returns:
         The axes.
+
+    Example:
+        >>> votes = np.array([[0, 0, -1], [1, 0, 1], [1, 1, 1]])
+        >>> axes = plot_overlaps(votes, TaskTree.single(2))
+        >>> axes is axes.figure.axes[0]
+        True
     """
     return draw_axes(_overlaps(votes, tree, lf_names)[0], ax)
-
-
-def plot_predicted(forecast: Forecast, *, ax: Axes | None = None) -> Axes:
-    """Draw predicted against true values, with intervals.
-
-    Args:
-        forecast: predictions of one target.
-        ax: where to draw; by default the axes of a new figure.
-
-    Returns:
-        The axes.
-    """
-    return draw_axes(predicted_figure(forecast), ax)
-
-
-def plot_run_curves(
-    runs: Sequence[Run],
-    metric: str = "accuracy",
-    *,
-    role: str = "validation",
-    best: str | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw a metric of many runs over their epochs.
-
-    Args:
-        runs: the runs; those without the metric are left out.
-        metric: its name.
-        role: "train", "validation" or "test".
-        best: id of a run to point out.
-        ax: where to draw; by default the axes of a new figure.
-
-    Returns:
-        The axes.
-    """
-    return draw_axes(run_curves_figure(runs, role, metric, best), ax)
-
-
-def plot_search(found: Search, *, ax: Axes | None = None) -> Axes:
-    """Draw candidates by predicted time and target; the chosen ones stand out.
-
-    Args:
-        found: the search.
-        ax: where to draw; by default the axes of a new figure.
-
-    Returns:
-        The axes.
-    """
-    return draw_axes(search_figure(found), ax)
 
 
 def plot_task_tree(
@@ -320,6 +324,11 @@ def plot_task_tree(
 
     Returns:
         The axes.
+
+    Example:
+        >>> axes = plot_task_tree(TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}}))
+        >>> axes is axes.figure.axes[0]
+        True
     """
     values = None if shares is None else np.asarray(shares, float)
     return draw_axes(tree_figure(tree, values, "as given"), ax)

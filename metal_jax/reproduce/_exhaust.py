@@ -144,6 +144,11 @@ def noise_floor(problem: ExhaustProblem) -> dict[str, Any]:
     Returns:
         Target -> mean absolute error and Kendall's tau, and the search's figures; empty without
         repeats.
+
+    Example:
+        >>> from metal_jax.reproduce import fashion_runs
+        >>> noise_floor(fashion_runs()._replace(repeats=()))  # nothing was trained twice
+        {}
     """
     if len(problem.repeats) < 2:
         return {}

@@ -65,6 +65,10 @@ def load_exhaust_problems(folder: str | os.PathLike[str] | None = None) -> list[
 
     Raises:
         OSError: a set is missing.
+
+    Example:
+        >>> len(load_exhaust_problems())
+        1
     """
     problems = [fashion_runs()]
     for name, logs in _OPEN.items() if folder is not None else ():
@@ -85,7 +89,12 @@ def load_exhaust_problems(folder: str | os.PathLike[str] | None = None) -> list[
 
 
 def fashion_runs() -> ExhaustProblem:
-    """The embedded runs: small networks on Fashion-MNIST, each with two seeds."""
+    """The embedded runs: small networks on Fashion-MNIST, each with two seeds.
+
+    Example:
+        >>> len(fashion_runs().runs)
+        400
+    """
     seeds: dict[int, list[Run]] = defaultdict(list)
     for run in load_fashion_runs():
         seeds[run.extra["seed"]].append(run)
@@ -109,6 +118,12 @@ def mean_run(runs: Sequence[Run]) -> Run:
 
     Returns:
         The first run, with the means.
+
+    Example:
+        >>> from metal_jax.exhaust import curve
+        >>> runs = [Run(str(x), metrics={"train": {"loss": curve([x])}}) for x in (1.0, 2.0)]
+        >>> mean_run(runs).metrics["train"]["loss"].values
+        (1.5,)
     """
 
     def mean(role: str, name: str) -> Curve:

@@ -30,6 +30,11 @@ def gold_leaf_probs(tree: TaskTree, gold: np.ndarray) -> np.ndarray:
 
     Returns:
         float[n, s].
+
+    Example:
+        >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+        >>> np.asarray(gold_leaf_probs(tree, np.array([0, 1]))).round(2).tolist()  # x and y
+        [[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
     """
     balance = label_model.uniform_class_balance(tree)
     mass = tree.covers[gold] * balance
@@ -98,6 +103,13 @@ def score(dataset: TextDataset, leaf_probs: np.ndarray, rows: np.ndarray) -> dic
 
     Returns:
         `"mean over tasks"`, `"path"` and one entry for each task; NaN without gold.
+
+    Example:
+        >>> from metal_jax.datasets import TextDataset
+        >>> tree = TaskTree.single(["sport", "trade"], name="topic")
+        >>> goals = TextDataset("goals", tree, ({"text": "a late goal"},), np.zeros(1, int), {})
+        >>> score(goals, np.array([[0.9, 0.1]]), np.array([0]))["path"]
+        1.0
     """
     return score_hits(dataset.tree, item_hits(dataset, leaf_probs, rows))
 

@@ -30,6 +30,13 @@ def summarise_metal(record: dict[str, Any]) -> dict[str, float]:
         - `"catch_up"`, the number of hand labels at which the supervised network first equals the
           multi-task network, interpolated on the logarithm of the number; the smallest number
           tried where it does at once, infinite where it never does; absent without such rows.
+
+    Example:
+        >>> accuracy = {"LFs, majority vote": 0.5, MULTI_TASK: 0.75, "all gold labels": 1.0}
+        >>> rows = {row: {"all": {MEAN: [mean]}} for row, mean in accuracy.items()}
+        >>> rows[f"{MULTI_TASK} + votes"] = rows[MULTI_TASK]
+        >>> summarise_metal({"rows": rows})["gap_recovered"]
+        50.0
     """
 
     def mean(row: str) -> float:

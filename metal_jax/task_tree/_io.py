@@ -25,6 +25,14 @@ def read_json(path: str | os.PathLike[str]) -> TaskTree:
     Raises:
         ValueError: not JSON, a repeated key, or not a valid tree; names the file.
         OSError: the file cannot be read.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "tree.json")
+        ...     _ = path.write_text('{"pet": ["cat", "dog"]}')
+        ...     read_json(path).num_leaves
+        2
     """
 
     def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -47,6 +55,14 @@ def write_json(tree: TaskTree, path: str | os.PathLike[str]) -> None:
     Args:
         tree: the tree.
         path: the file, replaced in one step if it exists.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> tree = TaskTree.from_dict({"pet": ["cat", "dog"]})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_json(tree, pathlib.Path(folder, "tree.json"))
+        ...     read_json(pathlib.Path(folder, "tree.json")) == tree
+        True
     """
     text = json.dumps(tree.to_dict(), indent=2, ensure_ascii=False)
     with replaced(Path(path)) as file:
@@ -118,6 +134,11 @@ def from_metal_graph(cardinalities: Sequence[int]) -> TaskTree:
 
     Returns:
         A forest with one root for each task, named as in `from_metal_hierarchy`.
+
+    Example:
+        >>> tree = from_metal_graph([2, 3])
+        >>> len(tree.roots), tree.num_leaves
+        (2, 5)
     """
     return TaskTree.from_tasks(
         Task(f"task{t}", tuple(str(label + 1) for label in range(k)))

@@ -111,6 +111,12 @@ def node_logsumexp(tree: TaskTree, leaf_values: ArrayLike) -> jax.Array:
 
     Returns:
         float[..., N].
+
+    Example:
+        >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+        >>> log_probs = jnp.log(jnp.array([0.2, 0.3, 0.5]))  # of the leaves u, v, y
+        >>> print(np.asarray(jnp.exp(node_logsumexp(tree, log_probs))).round(2))  # x, y, u, v
+        [0.5 0.5 0.2 0.3]
     """
     leaf_values = jnp.asarray(leaf_values)
     check_last_axis("leaf_values", leaf_values, tree.num_leaves)
@@ -128,6 +134,12 @@ def path_sum(tree: TaskTree, node_values: ArrayLike) -> jax.Array:
 
     Returns:
         float[..., N]; index with `tree.leaf_nodes` for the paths of the leaves.
+
+    Example:
+        >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+        >>> names = [name for _, name in tree.node_names]
+        >>> dict(zip(names, path_sum(tree, jnp.ones(tree.num_nodes)).tolist(), strict=True))["v"]
+        2.0
     """
     node_values = jnp.asarray(node_values)
     check_last_axis("node_values", node_values, tree.num_nodes)
@@ -205,6 +217,12 @@ def log_normalise_tasks(tree: TaskTree, logits: ArrayLike) -> jax.Array:
 
     Returns:
         float[..., N], float32 or wider; the exponentials of each task's nodes sum to one.
+
+    Example:
+        >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+        >>> log_p = log_normalise_tasks(tree, jnp.zeros(tree.num_nodes))
+        >>> jnp.exp(log_p).round(2).tolist()
+        [0.5, 0.5, 0.5, 0.5]
     """
     logits = at_least_float32(jnp.asarray(logits))
     check_last_axis("logits", logits, tree.num_nodes)
@@ -229,6 +247,12 @@ def log_normalise_roots(tree: TaskTree, leaf_values: ArrayLike) -> jax.Array:
 
     Returns:
         float[..., s].
+
+    Example:
+        >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+        >>> log_p = log_normalise_roots(tree, jnp.log(jnp.array([1.0, 1.0, 2.0])))
+        >>> jnp.exp(log_p).round(2).tolist()
+        [0.25, 0.25, 0.5]
     """
     leaf_values = jnp.asarray(leaf_values)
     check_last_axis("leaf_values", leaf_values, tree.num_leaves)

@@ -198,6 +198,17 @@ def node_log_probs(network: Network, params: Any, inputs: Any) -> jax.Array:
 
     Returns:
         float[b, N].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from metal_jax.network import mlp
+        >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+        >>> net = build(tree, mlp((2,)))
+        >>> inputs = jnp.ones((3, 4))
+        >>> params = net.init(jax.random.key(0), inputs)
+        >>> probs = jnp.exp(node_log_probs(net, params, inputs))
+        >>> round(float(probs[0, :2].sum()), 3)  # the labels of the root
+        1.0
     """
     return path_sum(network.tree, network.apply(params, inputs))
 
@@ -212,5 +223,15 @@ def leaf_log_probs(network: Network, params: Any, inputs: Any) -> jax.Array:
 
     Returns:
         float[b, s]; the exponentials sum to one over the leaves of each root.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from metal_jax.network import mlp
+        >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+        >>> net = build(tree, mlp((2,)))
+        >>> inputs = jnp.ones((3, 4))
+        >>> params = net.init(jax.random.key(0), inputs)
+        >>> round(float(jnp.exp(leaf_log_probs(net, params, inputs))[0].sum()), 3)
+        1.0
     """
     return node_log_probs(network, params, inputs)[:, network.tree.leaf_nodes]

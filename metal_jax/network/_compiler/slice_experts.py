@@ -42,7 +42,12 @@ _FEATURES = Encoder(lambda key, inputs: {}, lambda params, inputs, key: inputs)
 
 
 def slice_task(name: str) -> str:
-    """The name of the root task of a slice."""
+    """The name of the root task of a slice.
+
+    Example:
+        >>> slice_task("short")
+        'slice:short'
+    """
     return f"slice:{name}"
 
 

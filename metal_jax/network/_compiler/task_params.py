@@ -70,6 +70,16 @@ def with_task_params(network: Network, params: Any, task: str, new: dict[str, An
 
     Raises:
         ValueError: no such task, or arrays of other names or shapes than the task has; names both.
+
+    Example:
+        >>> from metal_jax.network import build, mlp
+        >>> from metal_jax.task_tree import TaskTree
+        >>> net = build(TaskTree.from_dict({"pet": ["cat", "dog"]}), mlp((2,)))
+        >>> params = net.init(jax.random.key(0), jnp.ones((1, 4)))
+        >>> new = jax.tree.map(jnp.zeros_like, task_params(net, params, "pet"))
+        >>> changed = with_task_params(net, params, "pet", new)
+        >>> task_params(net, changed, "pet")["bias"].tolist()
+        [0.0, 0.0]
     """
     _check_like(f"task {task!r}", new, task_params(network, params, task))
     path, places = _places(network, task)

@@ -77,6 +77,17 @@ def from_module(module: nn.Module) -> Encoder:
 
     Raises:
         ValueError: by `init`, the module has another collection than "params".
+
+    Example:
+        >>> import numpy as np
+        >>> class Linear(nn.Module):
+        ...     @nn.compact
+        ...     def __call__(self, inputs, deterministic):
+        ...         return nn.Dense(3)(inputs)
+        >>> encoder = from_module(Linear())
+        >>> params = encoder.init(jax.random.key(0), np.ones((2, 5)))
+        >>> encoder.apply(params, np.ones((2, 5)), None).shape
+        (2, 3)
     """
 
     def init(key: jax.Array, inputs: Any) -> Any:

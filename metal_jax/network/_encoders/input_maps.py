@@ -68,6 +68,11 @@ class BagInputs:
         max_ngram: longest n-gram, in tokens.
         width: size of an embedding.
         dropout: share of a text's features that are dropped in training.
+
+    Example:
+        >>> inputs = BagInputs.fit(["late goal", "late offer"])
+        >>> len(inputs.encode(["a late win"]).ids)
+        1
     """
 
     kind: ClassVar[InputKind] = "bag"
@@ -121,6 +126,11 @@ class TokenInputs:
         length: tokens kept of a text, the first ones.
         width: size of an embedding, and of the state of each direction.
         dropout: on the embeddings and on the features.
+
+    Example:
+        >>> inputs = TokenInputs.fit(["late goal", "late offer"])
+        >>> len(inputs.encode(["a late win"]).ids)
+        1
     """
 
     kind: ClassVar[InputKind] = "lstm"
@@ -165,6 +175,10 @@ class FeatureInputs:
         standardisation: of the training items.
         widths: units of the layers.
         dropout: after each layer.
+
+    Example:
+        >>> FeatureInputs.fit([[0.0], [4.0]]).encode([[2.0]]).tolist()
+        [[0.0]]
     """
 
     kind: ClassVar[InputKind] = "features"
@@ -210,6 +224,10 @@ class EmbeddingInputs:
         size: d.
         width: features of a linear projection; None for none.
         dropout: share of the vectors' numbers that are dropped in training.
+
+    Example:
+        >>> EmbeddingInputs.fit([[0.6, 0.8]]).encode([[1.0, 0.0]]).shape
+        (1, 2)
     """
 
     kind: ClassVar[InputKind] = "embeddings"

@@ -45,6 +45,10 @@ def fit_standardisation(features: ArrayLike) -> Standardisation:
     Raises:
         ValueError: no items, another number of axes, or a number that is not finite (names the
             item).
+
+    Example:
+        >>> standardise([[2.0]], fit_standardisation([[0.0], [4.0]])).tolist()
+        [[0.0]]
     """
     features = np.asarray(features, np.float64)
     check_rank("features", features, 2)

@@ -128,6 +128,11 @@ def format_error_buckets(table: Sequence[ErrorBucket], *, most: int = 20) -> str
 
     Returns:
         One line for the header and one for each bucket.
+
+    Example:
+        >>> bucket = ErrorBucket("short", "topic=sport", 40, 10, 0.25, 2.5, 6.0, None)
+        >>> len(format_error_buckets([bucket]).splitlines())
+        2
     """
     rows = [["LF", "vote", "items", "errors", "rate", "lift", "most frequent mistake"]]
     for bucket in table[:most]:

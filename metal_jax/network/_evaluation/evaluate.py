@@ -282,6 +282,16 @@ def evaluate_slices(
 
     Raises:
         ValueError: as `evaluate`, or a membership of another length or type.
+
+    Example:
+        >>> from metal_jax.network import build, mlp
+        >>> from metal_jax.task_tree import TaskTree
+        >>> net = build(TaskTree.single(2), mlp((2,)))
+        >>> inputs = jnp.array([[0.0], [1.0]])
+        >>> params = net.init(jax.random.key(0), inputs)
+        >>> membership = np.array([[True, True], [False, True]])
+        >>> evaluate_slices(net, params, inputs, [0, 1], membership).path.num_items.tolist()
+        [1, 2]
     """
     nodes, mass = _checked(network, inputs, gold, weights)
     slices = np.asarray(membership)

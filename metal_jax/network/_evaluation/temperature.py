@@ -125,6 +125,14 @@ def calibrate(
 
     Raises:
         ValueError: gold of the wrong shape or type, or no node of the tree (names the item).
+
+    Example:
+        >>> from metal_jax.network import build, mlp
+        >>> net = build(TaskTree.single(2), mlp((2,)))
+        >>> inputs = jnp.array([[0.0], [1.0]])
+        >>> params = net.init(jax.random.key(0), inputs)
+        >>> calibrate(net, params, inputs, [0, 1]).shape
+        (1,)
     """
     num_items = jax.tree.leaves(inputs)[0].shape[0]
     nodes = gold_by_root(gold, network.tree, num_items)
@@ -152,6 +160,15 @@ def with_temperatures(network: Network, temperatures: ArrayLike) -> Network:
 
     Raises:
         ValueError: not one positive number for each task.
+
+    Example:
+        >>> from metal_jax.network import build, leaf_log_probs, mlp
+        >>> net = build(TaskTree.single(2), mlp((2,)))
+        >>> inputs = jnp.array([[0.0], [1.0]])
+        >>> params = net.init(jax.random.key(0), inputs)
+        >>> hot = with_temperatures(net, [100.0])
+        >>> jnp.exp(leaf_log_probs(hot, params, inputs)).round(1).tolist()
+        [[0.5, 0.5], [0.5, 0.5]]
     """
     values = np.asarray(temperatures, float)
     if values.shape != (network.tree.num_tasks,) or not (values > 0).all():

@@ -173,6 +173,16 @@ def fit(
         ValueError: arrays of different length, soft labels of the wrong width, NaN in inputs or
             labels (names the item), no item with a positive weight, no label left to learn from,
             sizes that do not divide, or checkpoints of another training (names what differs).
+
+    Example:
+        >>> from metal_jax.network import build, mlp
+        >>> from metal_jax.task_tree import TaskTree
+        >>> net = build(TaskTree.single(2), mlp((4,), dropout=0.0))
+        >>> x = np.array([[0.0], [1.0]] * 8, np.float32)
+        >>> examples = Examples(x, np.eye(2, dtype=np.float32)[x[:, 0].astype(int)])
+        >>> config = FitConfig(training=TrainingConfig(num_steps=2, steps_per_chunk=2))
+        >>> fit(net, examples, examples, config, key=jax.random.key(0)).num_steps
+        2
     """
     replicated = key.ndim == 1
     data: Any

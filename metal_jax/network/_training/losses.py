@@ -76,6 +76,12 @@ def task_losses(
 
     Returns:
         float[b, t], which sums to `soft_label_loss`.
+
+    Example:
+        >>> log_p = jnp.log(jnp.array([[0.5, 0.5]]))
+        >>> losses = task_losses(TaskTree.single(2), log_p, jnp.array([[1.0, 0.0]]))
+        >>> print(np.asarray(losses).round(3))
+        [[0.693]]
     """
     gains = _node_gains(log_conditionals, node_probs, robust_exponent)
     return -task_sum(tree, gains * node_weights)

@@ -23,6 +23,14 @@ def conditional_probs(tree: TaskTree, node_probs: jax.Array) -> jax.Array:
 
     Returns:
         float[..., N], `P(label | parent label)`; zeros where the task is not active at all.
+
+    Example:
+        >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
+        >>> names = [name for _, name in tree.node_names]
+        >>> marginal = {"x": 0.5, "y": 0.5, "u": 0.4, "v": 0.1}
+        >>> probs = conditional_probs(tree, jnp.array([marginal[name] for name in names]))
+        >>> round(float(probs[names.index("u")]), 2)
+        0.8
     """
     active = task_sum(tree, node_probs)[..., tree.node_task]
     return jnp.where(active > 0, node_probs / jnp.where(active > 0, active, 1), 0)
@@ -60,6 +68,10 @@ def conditional_balance(
 
     Returns:
         float[..., N], zeros for a task without any label.
+
+    Example:
+        >>> conditional_balance(TaskTree.single(2), jnp.array([[1.0, 0.0], [0.5, 0.5]])).tolist()
+        [0.75, 0.25]
     """
     mass = node_probs if weights is None else node_probs * weights[..., None]
     return conditional_probs(tree, jnp.sum(mass, axis=-2))

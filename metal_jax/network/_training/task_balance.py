@@ -121,6 +121,10 @@ def task_gradient_norms(losses_of: Callable[[Any], jax.Array], shared: Any) -> j
 
     Returns:
         float[t].
+
+    Example:
+        >>> task_gradient_norms(lambda x: jnp.stack([3 * x, -x]), jnp.float32(1.0)).tolist()
+        [3.0, 1.0]
     """
     jacobian = jax.jacrev(losses_of)(shared)
     squares = [jnp.sum(x * x, axis=tuple(range(1, x.ndim))) for x in jax.tree.leaves(jacobian)]
@@ -136,6 +140,10 @@ def learned_task_weights(params: Mapping[str, Any]) -> jax.Array | None:
     Returns:
         float[..., t]; None when the weights were fixed. By gradient norm they are the weights as if
         every task had labels.
+
+    Example:
+        >>> learned_task_weights({"tower": {}}) is None
+        True
     """
     state = params.get(STATE, {})
     if "log_variances" in state:
