@@ -57,8 +57,8 @@ class Predictor(NamedTuple):
         mean: o numbers; targets are standardised, after the logarithm where `is_log_modelled`.
         std: o numbers.
         anchor: o numbers, the mean last value seen, for runs that have none.
-        value_range: o pairs, the training runs' least and largest value: what was seen last of a run
-            that began wildly is not where it will end.
+        value_range: o pairs, the training runs' least and largest value: what was seen last of a
+            run that began wildly is not where it will end.
         judged: what the runs left out say of the members.
         curves: the regression on first epochs; None where none are seen.
     """
