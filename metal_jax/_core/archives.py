@@ -236,4 +236,5 @@ def _read_array(file: IO[bytes], size: int, name: str) -> np.ndarray:
         view[at : at + len(piece)] = piece
         at += len(piece)
     file.read(1)  # the end of a member, where its checksum is compared
-    return array.reshape(shape, order="F" if by_columns else "C")
+    array = array.reshape(shape, order="F" if by_columns else "C")
+    return array.astype(dtype.newbyteorder("="), copy=False)  # JAX takes no other order of bytes
