@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
@@ -109,8 +110,10 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
         raise ValueError(f"{source}: {differs}")
     with _damage_named(source):
         params = ocp.load(str(source), abstract)
-        saved = _beside(found)["checksums"]
-        differs = _difference(saved, {name: _checksums(params)[name] for name in saved})
+        saved, read = _beside(found)["checksums"], _checksums(params)
+        # What was float64 comes as float32 where JAX knows no other.
+        same = [name for name in saved if _kind(saved[name]) == _kind(read[name])]
+        differs = _difference({n: saved[n] for n in same}, {n: read[n] for n in same})
     if differs:
         raise ValueError(f"{source}: damaged: {differs}")
     return params
@@ -356,7 +359,7 @@ def _checksums(params: Any) -> dict[str, str]:
 
 
 def _is_key(x: Any) -> bool:
-    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -369,6 +372,11 @@ def _plain(name: str, value: Any) -> Any:
 
 def _checksum(array: np.ndarray) -> str:
     return f"{array.dtype}{list(array.shape)} crc32 {zlib.crc32(array.tobytes()):08x}"
+
+
+def _kind(checksum: str) -> str:
+    """Dtype and shape."""
+    return checksum.partition("]")[0]
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

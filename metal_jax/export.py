@@ -25,6 +25,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -222,6 +223,8 @@ def save(
 ) -> int:
     """Write a lowered function, and beside it a `.json` that describes it.
 
+    A checksum follows the function in the file; `jax.export.deserialize` passes it over.
+
     Args:
         path: the file; replaced in one step if it is there.
         exported: from one of the functions above.
@@ -249,6 +252,7 @@ def save(
         raise ValueError(f"{_NEEDS} ({error})") from None
     except TypeError as error:
         raise ValueError(f"about: expected plain JSON: {error}") from None
+    content += _checksum(content)
     with replaced(target) as file:
         file.write(content)
     with replaced(target.with_name(target.name + ".json")) as file:
@@ -266,7 +270,7 @@ def load(path: str | os.PathLike[str]) -> Exported:
         The lowered function.
 
     Raises:
-        ValueError: the file is no such function, or of a JAX that this one cannot read.
+        ValueError: the file is no such function, is damaged, or of a JAX that this one cannot read.
 
     Example:
         >>> import tempfile
@@ -276,14 +280,23 @@ def load(path: str | os.PathLike[str]) -> Exported:
         ...     round(float(load(f"{folder}/sin.bin").call(jnp.ones(2))[0]), 2)
         0.84
     """
+    content = Path(path).read_bytes()
+    content, checksum = content[:-_CHECKSUM_SIZE], content[-_CHECKSUM_SIZE:]
+    if checksum != _checksum(content):
+        raise ValueError(f"{path}: no exported function, or damaged")
     try:
-        return jax.export.deserialize(bytearray(Path(path).read_bytes()))
+        return jax.export.deserialize(bytearray(content))
     except ImportError as error:
         raise ValueError(f"{_NEEDS} ({error})") from None
-    except OSError:
-        raise
     except Exception as error:  # flatbuffers says in many ways that bytes are no artefact
         raise ValueError(f"{path}: no exported function ({type(error).__name__})") from None
+
+
+_CHECKSUM_SIZE = 24
+
+
+def _checksum(content: bytes) -> bytes:
+    return b"metal_jax crc32 %08x" % zlib.crc32(content)
 
 
 def cost(exported: Exported, num_items: int) -> Cost:

@@ -33,12 +33,14 @@ class Job(NamedTuple):
         run: does the work; inputs, folder to write to, `say`.
         lost: bytes that were safe and are not there; folder, what was said.
         result: a digest of what is in the folder.
+        share: of the kills, compared with the others; what starts slowly is killed less often.
     """
 
     prepare: Callable[[Path], None]
     run: Callable[[Path, Path, Say], Any]
     lost: Callable[[Path, Sequence[str]], int]
     result: Callable[[Path], str]
+    share: float = 1.0
 
 
 def digest(*parts: bytes) -> str:
@@ -150,8 +152,10 @@ def _train(inputs: Path, folder: Path, say: Say) -> None:
 def _command(arguments: Sequence[str], say: Say) -> None:
     say("start")
     status = command(arguments)
-    if status:
+    if status == 2:  # a bad input or file
         raise OSError(f"exit status {status}")
+    if status:
+        raise RuntimeError(f"exit status {status}")
 
 
 def _train_lost(folder: Path, said: Sequence[str]) -> int:
@@ -282,12 +286,12 @@ def _fit_predictor_result(folder: Path) -> str:
 # ---- labelling functions and reports ------------------------------------------------------------
 
 
-@labeling.labeling_function("task", name="long")
+@labeling.labeling_function("label", name="long")
 def _long(item: str) -> Any:
     return "yes" if len(item) > 10 else labeling.ABSTAIN
 
 
-@labeling.labeling_function("task", name="digit")
+@labeling.labeling_function("label", name="digit")
 def _digit(item: str) -> Any:
     return "no" if "7" in item else labeling.ABSTAIN
 
@@ -341,12 +345,16 @@ def _report_lost(folder: Path, said: Sequence[str]) -> int:
 
 JOBS: dict[str, Job] = {
     "label-model fit (stream)": Job(
-        _votes, _fit_stream, _fit_stream_lost, lambda folder: (folder / "result").read_text()
+        _votes, _fit_stream, _fit_stream_lost, lambda folder: (folder / "result").read_text(), 0.4
     ),
     "streaming write of labels": Job(
-        _votes, _label_stream, _label_stream_lost, lambda folder: _files_digest(folder, "*.np[yz]")
+        _votes,
+        _label_stream,
+        _label_stream_lost,
+        lambda folder: _files_digest(folder, "*.np[yz]"),
+        0.4,
     ),
-    "network training": Job(_examples, _train, _train_lost, _train_result),
+    "network training": Job(_examples, _train, _train_lost, _train_result, 0.4),
     "recording of runs": Job(lambda folder: None, _record, _record_lost, _record_result),
     "report": Job(
         lambda folder: None, _report, _report_lost, lambda folder: _files_digest(folder, "*.html")
@@ -360,5 +368,5 @@ JOBS: dict[str, Job] = {
     "exhaust import": Job(
         _logs, _import, _import_lost, lambda folder: _files_digest(folder, "*.jsonl")
     ),
-    "exhaust fit": Job(_curves, _fit_predictor, _fit_predictor_lost, _fit_predictor_result),
+    "exhaust fit": Job(_curves, _fit_predictor, _fit_predictor_lost, _fit_predictor_result, 0.4),
 }

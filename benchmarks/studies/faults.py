@@ -13,128 +13,22 @@ OSError or ValueError, and the result is the same to the last bit. Runs on POSIX
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes
+import functools
 import json
+import math
 import os
 import random
-import resource
-import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
-import traceback
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.studies.fault_children import ACCEPTED, in_child, small_disk
 from benchmarks.studies.fault_damage import DAMAGED, damages
 from benchmarks.studies.fault_jobs import JOBS, Job, Say
-
-_ACCEPTED = (OSError, ValueError)
-
-
-class Outcome(NamedTuple):
-    """How a child ended.
-
-    Attributes:
-        said: what it said, in order.
-        value: what its function returned; None if it did not end by itself.
-        error: type and message of what it raised, "" for nothing.
-        clean: whether the error is one that callers are told to expect.
-        seconds: from its first word to its end.
-    """
-
-    said: list[str]
-    value: Any
-    error: str
-    clean: bool
-    seconds: float
-
-
-def in_child(
-    function: Callable[[Say], Any], *, kill_after: float | None = None, plain: bool = False
-) -> Outcome:
-    """Call a function in a fork of this process, which has not started JAX's backend.
-
-    Args:
-        function: takes `say`, returns plain JSON.
-        kill_after: seconds from its first word to its death.
-        plain: take away what root may do beyond others.
-
-    Returns:
-        What came of it.
-    """
-    read, write = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of forks beside threads: here are none yet
-        child = os.fork()
-    if child == 0:
-        _be_child(function, read, write, plain)
-    os.close(write)
-    said: list[str] = []
-    value, error, clean, first, rest = None, "", True, 0.0, b""
-    while True:
-        left = None
-        if kill_after is not None and first:
-            left = max(first + kill_after - time.monotonic(), 0)
-        if not select.select([read], [], [], left)[0]:
-            os.kill(child, signal.SIGKILL)
-            kill_after = None
-            continue
-        data = os.read(read, 1 << 16)
-        if not data:
-            break
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            record = json.loads(line)
-            if "said" in record:
-                said.append(record["said"])
-                first = first or time.monotonic()
-            else:
-                value, error, clean = record["value"], record["error"], record["clean"]
-    os.close(read)
-    os.waitpid(child, 0)
-    return Outcome(said, value, error, clean, time.monotonic() - (first or time.monotonic()))
-
-
-def _be_child(function: Callable[[Say], Any], read: int, write: int, plain: bool) -> None:
-    """Never returns."""
-    os.close(read)
-
-    def tell(**record: Any) -> None:
-        line = json.dumps(record).encode() + b"\n"
-        while line:
-            line = line[os.write(write, line) :]
-
-    status = {"value": None, "error": "", "clean": True}
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            if plain and os.getuid() == 0:
-                give_up_capabilities()
-            status["value"] = function(lambda text: tell(said=text))
-        except BaseException as error:
-            status["error"] = f"{type(error).__name__}: {error!s:.300}"
-            status["clean"] = isinstance(error, _ACCEPTED)
-            if not status["clean"] or isinstance(error, AssertionError):
-                status["error"] += f" {traceback.format_exc()[-600:]}"
-    with contextlib.suppress(BaseException):
-        tell(**status)
-    os.kill(os.getpid(), signal.SIGKILL)  # no clean-up of a copy's threads
-
-
-def give_up_capabilities() -> None:
-    """Root, but bound by the permissions of files; for the rest of the process (Linux)."""
-    version_3 = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    if ctypes.CDLL(None, use_errno=True).capset(version_3, (ctypes.c_uint32 * 6)()) != 0:
-        raise OSError(ctypes.get_errno(), "capset")
-
 
 # ---- faults -------------------------------------------------------------------------------------
 
@@ -159,8 +53,24 @@ class Row(NamedTuple):
     notes: list[str]
 
 
-def reference(job: Job, folder: Path) -> tuple[Path, str, float]:
-    """Inputs, the digest of an undisturbed run, and its seconds."""
+class Reference(NamedTuple):
+    """An undisturbed run of a job.
+
+    Attributes:
+        inputs: folder.
+        expected: digest of its result.
+        seconds: that it took.
+        size: bytes that it wrote.
+    """
+
+    inputs: Path
+    expected: str
+    seconds: float
+    size: int
+
+
+def reference(job: Job, folder: Path) -> Reference:
+    """Run a job undisturbed, in a folder of its own."""
     inputs = folder / "inputs"
     inputs.mkdir()
     job.prepare(inputs)
@@ -173,16 +83,16 @@ def reference(job: Job, folder: Path) -> tuple[Path, str, float]:
     result = in_child(lambda say: job.result(folder / "reference"))
     if result.error:
         raise RuntimeError(result.error)
-    return inputs, result.value, done.seconds
+    size = sum(p.stat().st_blocks * 512 for p in (folder / "reference").rglob("*"))
+    return Reference(inputs, result.value, done.seconds, size)
 
 
-def killed(name: str, job: Job, kills: int, rng: random.Random) -> Row:
+def killed(name: str, job: Job, whole: Reference, kills: int, rng: random.Random) -> Row:
     """Kill a job at random moments, up to four times in a row, and let it end."""
     trials = survived = lost = 0
     notes: list[str] = []
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        inputs, expected, seconds = reference(job, folder)
+        folder, inputs = Path(temporary), whole.inputs
         chain = 0
         while trials < kills:
             chain += 1
@@ -190,7 +100,7 @@ def killed(name: str, job: Job, kills: int, rng: random.Random) -> Row:
             target.mkdir()
             good, in_chain = True, 0
             for _ in range(rng.randint(1, 4)):
-                after = rng.random() * seconds * 1.1
+                after = rng.random() * whole.seconds * 1.1
                 done = in_child(lambda say, t=target: job.run(inputs, t, say), kill_after=after)
                 in_chain += 1
                 found = in_child(lambda say, t=target, d=done: job.lost(t, d.said))
@@ -200,7 +110,7 @@ def killed(name: str, job: Job, kills: int, rng: random.Random) -> Row:
                 lost += found.value or 0
             done = in_child(lambda say, t=target: job.run(inputs, t, say))
             result = in_child(lambda say, t=target: job.result(t))
-            if done.error or result.value != expected:
+            if done.error or result.value != whole.expected:
                 good = False
                 notes.append(f"resumed: {done.error or result.error or 'another result'}")
             trials += in_chain
@@ -209,30 +119,31 @@ def killed(name: str, job: Job, kills: int, rng: random.Random) -> Row:
     return Row("kill -9", name, trials, survived, lost, notes)
 
 
-def disk_full(name: str, job: Job, times: int, rng: random.Random) -> Row:
+def disk_full(name: str, job: Job, whole: Reference, times: int, rng: random.Random) -> Row:
     """Let the disk be full in the middle of the writing, then make room."""
     survived = lost = 0
     notes: list[str] = []
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        inputs, expected, _ = reference(job, folder)
-        size = sum(p.stat().st_blocks * 512 for p in (folder / "reference").rglob("*"))
+        folder, inputs = Path(temporary), whole.inputs
         for number in range(times):
             target = folder / f"full-{number}"
             target.mkdir()
-            with small_disk(target, int(size * rng.uniform(0.05, 0.9)) + 8192) as (limit, widen):
+            with small_disk(target, int(whole.size * rng.uniform(0.05, 0.9)) + 8192) as (
+                limit,
+                widen,
+            ):
 
                 def limited(say: Say, t: Path = target, limit: Any = limit) -> None:
                     limit()
                     job.run(inputs, t, say)
 
                 first = in_child(limited)
+                widen()  # first: some readers set aside what is torn, which takes room
                 found = in_child(lambda say, t=target, f=first: job.lost(t, f.said))
-                widen()
                 done = in_child(lambda say, t=target: job.run(inputs, t, say))
                 result = in_child(lambda say, t=target: job.result(t))
             good = first.clean and not (found.error or found.value or done.error)
-            good = good and result.value == expected
+            good = good and result.value == whole.expected
             survived += good
             lost += found.value or 0
             notes.append(f"said {first.error or 'nothing (it fitted)'}")
@@ -241,43 +152,12 @@ def disk_full(name: str, job: Job, times: int, rng: random.Random) -> Row:
     return Row("full disk", name, times, survived, lost, notes)
 
 
-@contextlib.contextmanager
-def small_disk(target: Path, size: int) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
-    """A disk with room for so many bytes: a tmpfs for root, otherwise a limit on each file.
-
-    Yields:
-        What a child calls before it writes, and what makes room.
-    """
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(target)]
-    if os.getuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0:
-        try:
-            yield (
-                lambda: None,
-                lambda: (
-                    subprocess.run(["mount", "-o", "remount,size=1g", str(target)], check=True)
-                    and None
-                ),
-            )
-        finally:
-            subprocess.run(["umount", "-l", str(target)], check=True)
-        return
-
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 4, size // 4))
-
-    yield limit, lambda: None
-
-
-def not_allowed(name: str, job: Job) -> Row:
+def not_allowed(name: str, job: Job, whole: Reference) -> Row:
     """A folder that may not be written: as another user, and on a disk that is read-only."""
     trials = survived = 0
     notes: list[str] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        inputs = folder / "inputs"
-        inputs.mkdir()
-        job.prepare(inputs)
         target = folder / "target"
         target.mkdir()
         os.chmod(target, 0o555)
@@ -287,7 +167,7 @@ def not_allowed(name: str, job: Job) -> Row:
             ways.append("read-only disk")
         for way in reversed(ways):
             plain = way == "no permission"
-            done = in_child(lambda say: job.run(inputs, target, say), plain=plain)
+            done = in_child(lambda say: job.run(whole.inputs, target, say), plain=plain)
             trials += 1
             survived += bool(done.error) and done.clean and not list(target.iterdir())
             notes.append(f"{way}: {done.error or 'no error'}")
@@ -317,7 +197,7 @@ def damaged(name: str, per_file: int, rng: random.Random) -> Row:
                 try:
                     same = read(folder) == expected.value
                     say(json.dumps([case, "" if same else "another value was read"]))
-                except _ACCEPTED:
+                except ACCEPTED:
                     say(json.dumps([case, ""]))
                 except Exception as error:
                     say(json.dumps([case, f"{type(error).__name__}: {error!s:.200}"]))
@@ -347,6 +227,7 @@ def use_cache(folder: str) -> None:
     import jax
 
     jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_disable_most_optimizations", True)  # most of the time is compilation
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -360,12 +241,18 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200, help="of all jobs together")
     parser.add_argument("--full-disks", type=int, default=6, help="of each job")
     parser.add_argument("--per-file", type=int, default=8, help="bits changed in each file")
-    parser.add_argument("--only", default="", metavar="NAME", help="faults or jobs named like this")
+    parser.add_argument(
+        "--only", nargs="*", default=[""], metavar="NAME", help="faults or jobs named like these"
+    )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cache", metavar="DIR", help="of compiled programs, to keep them")
     parser.add_argument("--out", type=Path, metavar="FILE", help="append JSON lines to this")
     options = parser.parse_args()
     rng = random.Random(options.seed)
     rows: list[Row] = []
+
+    def wants(name: str) -> bool:
+        return any(part in name for part in options.only)
 
     def keep(row: Row) -> None:
         rows.append(row)
@@ -375,18 +262,23 @@ def main() -> None:
                 file.write(json.dumps({"study": "faults", **row._asdict()}) + "\n")
 
     with tempfile.TemporaryDirectory() as cache:
-        use_cache(cache)
-        each = -(-options.kills // len(JOBS))
+        use_cache(options.cache or cache)
+        shares = sum(job.share for job in JOBS.values())
         for name, job in JOBS.items():
-            for fault, run in (
-                ("kill -9", lambda n=name, j=job: killed(n, j, each, rng)),
-                ("full disk", lambda n=name, j=job: disk_full(n, j, options.full_disks, rng)),
-                ("no permission", lambda n=name, j=job: not_allowed(n, j)),
-            ):
-                if options.only in f"{fault} {name}":
-                    keep(run())
+            faults = {
+                "kill -9": functools.partial(
+                    killed, kills=math.ceil(options.kills * job.share / shares), rng=rng
+                ),
+                "full disk": functools.partial(disk_full, times=options.full_disks, rng=rng),
+                "no permission": not_allowed,
+            }
+            wanted = [fault for fault in faults if wants(f"{fault} {name}")]
+            with tempfile.TemporaryDirectory() as folder:
+                whole = reference(job, Path(folder)) if wanted else None
+                for fault in wanted:
+                    keep(faults[fault](name, job, whole))
         for name in DAMAGED:
-            if options.only in f"damaged file {name}":
+            if wants(f"damaged file {name}"):
                 keep(damaged(name, options.per_file, rng))
     print(table(rows))
     if any(row.survived < row.trials or row.bytes_lost for row in rows):

@@ -2,11 +2,12 @@
 
     python -m benchmarks.studies.soak [--minutes 30] [--clear-every 25] [--out FILE]
 
-Each round draws a tree, a number of items and LFs, and fits, labels, trains a small network and
-compares architectures. JAX keeps each compiled program, one a shape, for as long as the process
-lives: a service whose shapes never come again calls `jax.clear_caches()` from time to time, as this
-study does every `--clear-every` rounds (0: never; `--shapes 1`: always the same shapes, which needs
-no clearing). One JSON line: resident memory, memory maps, open files and live arrays over time.
+Each round draws a tree, a number of items and LFs, and a piece of work: a fit with its labels, the
+overlaps, a small network, or distances of architectures. JAX keeps each compiled program, one a
+shape, for as long as the process lives: a service whose shapes never come again calls
+`jax.clear_caches()` from time to time, as this study does every `--clear-every` rounds (0: never;
+`--shapes 1`: always the same shapes, which needs no clearing). One JSON line: resident memory,
+memory maps, open files and live arrays over time.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import gc
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ import jax
 import numpy as np
 
 from metal_jax import exhaust, label_model, network
-from metal_jax.labeling import overlap_statistics_of_batches, synthetic_votes
+from metal_jax.labeling import overlap_statistics_of_batches
 from metal_jax.task_tree import TaskTree
 
 _TREES = (
@@ -35,29 +37,33 @@ _TREES = (
 
 
 def one_round(rng: np.random.Generator) -> None:
-    """Fit to votes of random shapes, and use what was fitted."""
+    """One piece of work on data of random shapes."""
     tree = _TREES[rng.integers(len(_TREES))]
     num_items, num_lfs = int(rng.integers(50, 3000)), int(rng.integers(3, 15))
     key = jax.random.key(int(rng.integers(2**31)))
-    votes = np.asarray(synthetic_votes(key, num_items, num_lfs, tree).votes)
-    result = label_model.fit(votes, tree)
-    probs = np.asarray(label_model.posterior(result, votes))
-    label_model.fit_dawid_skene(votes, tree)
-    overlap_statistics_of_batches([votes])
+    votes = rng.integers(-1, tree.num_nodes, (num_items, num_lfs))
+    work = rng.integers(5)
+    if work == 0:
+        label_model.posterior(label_model.fit(votes, tree), votes)
+    elif work == 1:
+        label_model.posterior(label_model.fit_dawid_skene(votes, tree), votes)
+    elif work == 2:
+        overlap_statistics_of_batches([votes])
+    elif work == 3:
+        _train(rng, tree, num_items, key)
+    else:
+        layers = [exhaust.Layer("conv", {"filters": i}) for i in range(20)]
+        exhaust.pairwise([tuple(layers[: rng.integers(2, 20)]) for _ in range(rng.integers(3, 9))])
+
+
+def _train(rng: np.random.Generator, tree: TaskTree, num_items: int, key: jax.Array) -> None:
+    probs = rng.dirichlet(np.ones(tree.num_leaves), num_items)
     items = rng.normal(size=(num_items, int(rng.integers(2, 20)))).astype(np.float32)
     inputs = network.fit_inputs("features", items)
     config = network.NetworkConfig(widths=(int(rng.integers(2, 12)),))
     examples = network.Examples(inputs.encode(items), probs)
     settings = network.FitConfig(training=network.TrainingConfig(32, 20, 10))
     network.fit(network.build(tree, inputs.encoder, config), examples, examples, settings, key=key)
-    layers = [
-        [
-            exhaust.Layer("conv", {"filters": int(rng.integers(64))})
-            for _ in range(rng.integers(2, 9))
-        ]
-        for _ in range(int(rng.integers(3, 9)))
-    ]
-    exhaust.pairwise([tuple(one) for one in layers])
 
 
 def memory() -> dict[str, int]:
@@ -81,7 +87,7 @@ def soak(minutes: float, clear_every: int, shapes: int, every: float = 60.0) -> 
         every: seconds between two looks at the memory.
 
     Returns:
-        Figures at the start (after the first clearing, or after ten rounds) and over time.
+        Figures over time; with clearing, after each.
     """
     started = time.monotonic()
     trace: list[dict[str, float]] = []
@@ -98,6 +104,7 @@ def soak(minutes: float, clear_every: int, shapes: int, every: float = 60.0) -> 
                 continue
             looked = time.monotonic() - started
             trace.append({"minutes": looked / 60, "rounds": rounds, **memory()})
+            sys.stderr.write(f"{trace[-1]}\n")
     return {"rounds": rounds, "clear_every": clear_every, "shapes": shapes, "trace": trace}
 
 

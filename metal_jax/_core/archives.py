@@ -67,15 +67,16 @@ class BoundedStream(io.BufferedIOBase):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Bytes; all of them with -1."""
-        everything = size is None or size < 0
-        return self._counted(self._stream.read(self._left[0] + 1 if everything else size))
+        return self._counted(self._stream.read(self._most(size)))
 
     read1 = read
 
     def readline(self, size: int | None = -1, /) -> bytes:
         """A line, or its first bytes."""
-        everything = size is None or size < 0
-        return self._counted(self._stream.readline(self._left[0] + 1 if everything else size))
+        return self._counted(self._stream.readline(self._most(size)))
+
+    def _most(self, size: int | None) -> int:
+        return self._left[0] + 1 if size is None or size < 0 else size
 
     def _counted(self, found: bytes) -> bytes:
         self._left[0] -= len(found)
@@ -227,7 +228,7 @@ def _read_archive(file: BinaryIO, wanted: str) -> dict[str, np.ndarray]:
 def _read_array(file: IO[bytes], size: int, name: str) -> np.ndarray:
     shape, by_columns, dtype = read_header(file, size, name)
     array = np.empty(math.prod(shape), dtype)
-    view = memoryview(array.view(np.uint8)) if array.nbytes else memoryview(b"")
+    view = array.view(np.uint8).data
     at = 0
     while at < array.nbytes:
         piece = file.read(min(array.nbytes - at, 1 << 24))
@@ -236,4 +237,5 @@ def _read_array(file: IO[bytes], size: int, name: str) -> np.ndarray:
         view[at : at + len(piece)] = piece
         at += len(piece)
     file.read(1)  # the end of a member, where its checksum is compared
-    return array.reshape(shape, order="F" if by_columns else "C")
+    array = array.reshape(shape, order="F" if by_columns else "C")
+    return array.astype(dtype.newbyteorder("="), copy=False)  # JAX takes no other order of bytes

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 from metal_jax._core.archives import ArchiveError, BoundedStream, most_bytes
 from metal_jax._core.files import is_partial
@@ -94,24 +94,28 @@ def open_streams(
                 for entry in archive:
                     stream = archive.extractfile(entry) if entry.isfile() else None
                     if stream is not None:
-                        yield f"{name}:{entry.name}", BoundedStream(stream, left)
+                        yield f"{name}:{entry.name}", _bounded(stream, left)
         elif lower.endswith(".zip"):
             with zipfile.ZipFile(path) as archive:
                 for entry in sorted(archive.namelist()):
                     if not entry.endswith("/"):
                         with archive.open(entry) as stream:
-                            yield f"{name}:{entry}", BoundedStream(stream, left)
+                            yield f"{name}:{entry}", _bounded(stream, left)
         else:
             with path.open("rb") as file:
                 if lower.endswith(".gz"):
                     unpacked = io.BufferedReader(gzip.GzipFile(fileobj=file))
-                    yield name, BoundedStream(unpacked, left)
+                    yield name, _bounded(unpacked, left)
                 else:
                     yield name, file
     except FileNotFoundError:
         raise
     except _CUT as error:
         problems.append(Problem(name, 0, "", f"cannot be read to its end: {error}", ""))
+
+
+def _bounded(stream: IO[bytes], left: list[int]) -> IO[bytes]:
+    return cast("IO[bytes]", BoundedStream(stream, left))
 
 
 def numbered_lines(

@@ -135,4 +135,11 @@ def batch_size(votes: Any) -> int:
     """The largest batch of a stream; of other iterables that of a look at all of them."""
     if isinstance(votes, VoteStream):
         return min(votes.batch_items, votes.num_items)
-    return max((len(np.asarray(batch)) for batch in votes), default=0)
+    return max(map(_num_items, votes), default=0)
+
+
+def _num_items(batch: Any) -> int:
+    shape = np.shape(batch)
+    if len(shape) != 2:
+        raise ValueError(f"votes: got a batch of shape {shape}, expected [items, LFs]")
+    return shape[0]

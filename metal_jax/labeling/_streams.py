@@ -175,9 +175,10 @@ class _NpyFile:
 
     def __init__(self, path: Path, array: str):
         self._path = path
-        mapped = self._map()
-        _check_array(path, mapped.shape, mapped.dtype)
-        self.num_items, self.num_lfs = mapped.shape
+        with path.open("rb") as file:
+            shape, _, dtype = read_header(file, path.stat().st_size, array)
+        _check_array(path, shape, dtype)
+        self.num_items, self.num_lfs = shape
 
     def _map(self) -> np.ndarray:
         return np.load(self._path, mmap_mode="r", allow_pickle=False)
