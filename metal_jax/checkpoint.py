@@ -12,17 +12,24 @@ import dataclasses
 import json
 import math
 import os
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from metal_jax._core.files import abandon_folder, finish_folder, start_folder, whole_folder
+from metal_jax._core.identity import (
+    checksum_of,
+    checksums,
+    first_difference,
+    flat_json,
+    kind_of,
+    plain_json,
+    shapes_of,
+)
 from metal_jax._core.json_text import json_checksum
 from metal_jax._core.processes import gather_bytes
 
@@ -55,12 +62,12 @@ def save(
     target = Path(path).absolute()
     if target.exists() and not overwrite:
         raise ValueError(f"{target} exists; pass overwrite=True to replace it")
-    record = _plain("metadata", dict(metadata or {}))
+    record = plain_json("metadata", dict(metadata or {}))
     first = jax.process_index() == 0
     fresh = start_folder(target) if first else target.with_name(target.name + ".new")
     beside: Any = {
         "metadata": record,
-        "checksums": _checksums(params),
+        "checksums": checksums(params),
         "metadata_checksum": json_checksum(record),
     }
     try:
@@ -104,16 +111,16 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
     )
     with _damage_named(source):
         found: Any = ocp.metadata(str(source))
-        shapes = _shapes(found.metadata)
-    differs = _difference(shapes, _shapes(like))
+        shapes = shapes_of(found.metadata)
+    differs = first_difference(shapes, shapes_of(like))
     if differs:
         raise ValueError(f"{source}: {differs}")
     with _damage_named(source):
         params = ocp.load(str(source), abstract)
-        saved, read = _beside(found)["checksums"], _checksums(params)
+        saved, read = _beside(found)["checksums"], checksums(params)
         # What was float64 comes as float32 where JAX knows no other.
-        same = [name for name in saved if _kind(saved[name]) == _kind(read[name])]
-        differs = _difference({n: saved[n] for n in same}, {n: read[n] for n in same})
+        same = [name for name in saved if kind_of(saved[name]) == kind_of(read[name])]
+        differs = first_difference({n: saved[n] for n in same}, {n: read[n] for n in same})
     if differs:
         raise ValueError(f"{source}: damaged: {differs}")
     return params
@@ -150,7 +157,7 @@ def difference(params: Any, like: Any) -> str:
         >>> difference({"w": np.zeros(3)}, {"w": np.zeros(2)})
         'w: got float64[3], expected float64[2]'
     """
-    return _difference(_shapes(params), _shapes(like), "got")
+    return first_difference(shapes_of(params), shapes_of(like), "got")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,7 +215,7 @@ class TrainingCheckpoints:
         self.every = config.every
         self._config = config
         self._folder = Path(config.folder).absolute()
-        self._metadata = _plain("metadata", dict(config.metadata))
+        self._metadata = plain_json("metadata", dict(config.metadata))
         self._folder.mkdir(parents=True, exist_ok=True)
         self._costs: dict[int, float] = {}
         policies: Any = ocp.training.save_decision_policies
@@ -246,7 +253,7 @@ class TrainingCheckpoints:
                 them can be read.
         """
         file = self._folder / _IDENTITY
-        given = _plain("identity", {**identity, "metadata": self._metadata})
+        given = plain_json("identity", {**identity, "metadata": self._metadata})
         steps = [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
         if not steps:
             if jax.process_index() != 0:
@@ -259,7 +266,7 @@ class TrainingCheckpoints:
             saved = json.loads(file.read_text())
         except (OSError, ValueError) as error:
             raise ValueError(f"{file}: the checkpoints beside it cannot be used: {error}") from None
-        differs = _difference(_flat(saved), _flat(given))
+        differs = first_difference(flat_json(saved), flat_json(given))
         if differs:
             raise ValueError(
                 f"{self._folder}: the checkpoints are of another training: {differs}; choose "
@@ -276,8 +283,8 @@ class TrainingCheckpoints:
     def _read(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         saved = self._record_of(step)
         arrays: Any = self._checkpointer.load(step)
-        found = {name: _checksum(x) for name, x in arrays.items()}
-        differs = _difference(saved["checksums"], found)
+        found = {name: checksum_of(x) for name, x in arrays.items()}
+        differs = first_difference(saved["checksums"], found)
         if differs:
             raise ValueError(f"damaged: {differs}")
         return arrays, saved["record"]
@@ -307,9 +314,9 @@ class TrainingCheckpoints:
         """
         self._costs[step] = cost if math.isfinite(cost) else float(np.finfo(np.float64).max)
         beside: Any = {
-            "record": _plain("record", dict(record)),
+            "record": plain_json("record", dict(record)),
             "cost": self._costs[step],
-            "checksums": {name: _checksum(x) for name, x in arrays.items()},
+            "checksums": {name: checksum_of(x) for name, x in arrays.items()},
         }
         beside["checksum"] = json_checksum(beside)
         # Overwriting, since a damaged checkpoint of this step may be there.
@@ -347,65 +354,3 @@ def _beside(found: Any) -> dict[str, Any]:
     if json_checksum(beside["metadata"]) != beside["metadata_checksum"]:
         raise ValueError("the metadata are not those that were saved")
     return beside
-
-
-def _checksums(params: Any) -> dict[str, str]:
-    """Name of each leaf -> its checksum; without those that no process has whole."""
-    return {
-        name: _checksum(np.asarray(jax.random.key_data(x) if _is_key(x) else x))
-        for name, x in _leaves(params)
-        if getattr(x, "is_fully_addressable", True)
-    }
-
-
-def _is_key(x: Any) -> bool:
-    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def _plain(name: str, value: Any) -> Any:
-    """The value as JSON gives it back: tuples as lists, keys as text."""
-    try:
-        return json.loads(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{name}: expected plain JSON: {error}") from error
-
-
-def _checksum(array: np.ndarray) -> str:
-    return f"{array.dtype}{list(array.shape)} crc32 {zlib.crc32(array.tobytes()):08x}"
-
-
-def _kind(checksum: str) -> str:
-    """Dtype and shape."""
-    return checksum.partition("]")[0]
-
-
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Path -> value of each leaf of a JSON value; nothing for what is empty."""
-    if not isinstance(value, dict | list):
-        return {name: value}
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    flat = {}
-    for key, entry in items:
-        flat |= _flat(entry, f"{name}.{key}" if name else str(key))
-    return flat
-
-
-def _difference(saved: Mapping[str, Any], wanted: Mapping[str, Any], verb: str = "saved") -> str:
-    """The first name whose values differ, and how; empty if there is none."""
-    for name in sorted(wanted.keys() | saved.keys()):
-        if wanted.get(name) != saved.get(name):
-            return (
-                f"{name}: {verb} {saved.get(name, 'nothing')}, "
-                f"expected {wanted.get(name, 'nothing')}"
-            )
-    return ""
-
-
-def _shapes(tree: Any) -> dict[str, str]:
-    """Name of each leaf -> its dtype and shape."""
-    return {name: f"{x.dtype}{list(x.shape)}" for name, x in _leaves(tree)}
-
-
-def _leaves(tree: Any) -> list[tuple[str, Any]]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
-    return [(jax.tree_util.keystr(path, simple=True, separator="."), x) for path, x in leaves]
