@@ -77,7 +77,7 @@ def test_sums_refuse_another_width(name, values):
 
 
 @few
-@given(st.lists(st.sampled_from([-np.inf, -1e3, 0.0, 1.0, 1e3]), min_size=4, max_size=4))
+@given(st.lists(st.sampled_from([-np.inf, -50.0, 0.0, 1.0, 50.0]), min_size=4, max_size=4))
 def test_log_probabilities_stay_probabilities(logits):
     """Whatever the logits, short of a task without any finite one."""
     values = np.asarray(logits, np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import warnings
 from pathlib import Path
 
 _SETTINGS = {
@@ -32,6 +33,8 @@ def use_compilation_cache() -> None:
                 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    # A program that a killed process left half-written is compiled again, without a word each.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
 
 
 def _cache_home() -> Path:
