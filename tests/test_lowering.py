@@ -64,7 +64,7 @@ from metal_jax.network._training.objective import initial_params, objective
 from metal_jax.task_tree import TaskTree, node_logsumexp, node_sum
 
 TREE = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
-VOTES = np.random.default_rng(0).integers(-1, TREE.num_nodes, (20, 4))
+VOTES = np.random.default_rng(0).integers(-1, TREE.num_nodes, (20, 4), np.int32)
 COLUMNS = used_columns(VOTES)
 D = COLUMNS.num_columns
 TABLES = ConditionalTables(jnp.zeros(3), jnp.zeros((D, 3)), jnp.zeros((4, 3)))
