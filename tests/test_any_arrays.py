@@ -42,12 +42,12 @@ METRICS = LABELS | PROBS | {"roc_auc": metrics.roc_auc}
 @few
 @given(predicted=anything, gold=anything)
 def test_metrics_refuse_what_does_not_fit(name, predicted, gold):
-    """Floats as labels, integers as probabilities, other ranks, other lengths."""
+    """Floats as labels, texts as probabilities, other ranks, other lengths."""
     ranks = 2 if name in PROBS or name == "path_accuracy" else 1
     fits = predicted.ndim == ranks and gold.ndim == (2 if name == "path_accuracy" else 1)
     fits = fits and len(predicted) == len(gold)
-    wanted = "f" if name in PROBS or name == "roc_auc" else "i"
-    if fits and predicted.dtype.kind == wanted and gold.dtype.kind == "i":
+    wanted = "fiub" if name in PROBS or name == "roc_auc" else "iu"
+    if fits and predicted.dtype.kind in wanted and gold.dtype.kind in "iu":
         return  # the contract's tests are about these
     with pytest.raises(ValueError, match="."):
         METRICS[name](predicted, gold)
@@ -83,9 +83,10 @@ def test_log_probabilities_stay_probabilities(logits):
     values = np.asarray(logits, np.float32)
     if any(np.isneginf(values[nodes.start : nodes.stop]).all() for nodes in TREE.task_nodes):
         return
+    # A logit of 1,000 is known to 6e-5.
     probs = np.exp(task_tree.log_normalise_tasks(TREE, values))
     assert np.isfinite(probs).all()
-    np.testing.assert_allclose(task_tree.task_sum(TREE, jnp.asarray(probs)), 1, rtol=1e-5)
+    np.testing.assert_allclose(task_tree.task_sum(TREE, jnp.asarray(probs)), 1, rtol=2e-4)
 
 
 INPUTS = {

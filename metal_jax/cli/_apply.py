@@ -102,7 +102,7 @@ def _run(options: argparse.Namespace) -> int:
                 block_size=_block_size(len(items)),
             )
         except KeyboardInterrupt:
-            if cache is None or not any(cache.rglob("*.npy")):
+            if cache is None or not any(cache.rglob("*.npz")):
                 raise
             raise KeyboardInterrupt(
                 f"interrupted after {last[0].num_items:,} of {len(items):,} items; the votes that "

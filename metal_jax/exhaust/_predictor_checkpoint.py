@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from metal_jax._core.archives import load_arrays
 from metal_jax._core.files import replaced
 
 
@@ -36,11 +37,11 @@ class PredictorCheckpoint:
         """The state and the steps that were taken, or the given one and 0."""
         leaves, structure = jax.tree.flatten(start)
         try:
-            with np.load(self._path, allow_pickle=False) as file:
-                if str(file["identity"]) != self._identity:
-                    return start, 0
-                saved = [file[f"leaf{i}"] for i in range(len(leaves))]
-                step = int(file["step"])
+            file = load_arrays(self._path)
+            if str(file["identity"]) != self._identity:
+                return start, 0
+            saved = [file[f"leaf{i}"] for i in range(len(leaves))]
+            step = int(file["step"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return start, 0
         placed = [jax.device_put(x, leaf.sharding) for x, leaf in zip(saved, leaves, strict=True)]

@@ -164,7 +164,17 @@ def next_item_blocks(
 def bare_items(
     votes: np.ndarray, texts: Sequence[str] | None, num_items: int
 ) -> list[tuple[int, int]]:
-    """Items without a vote and how many are like each; without texts evenly spaced ones, and 1."""
+    """Items without a vote and how many are like each; without texts evenly spaced ones, and 1.
+
+    Args:
+        votes: int[n, m], negative = no vote.
+        texts: n texts, by which items are alike; None for none.
+        num_items: how many items at most.
+
+    Example:
+        >>> bare_items(np.array([[0, 1], [-1, -1], [-1, 0], [-1, -1]]), None, 5)
+        [(1, 1), (3, 1)]
+    """
     if texts is not None:
         found = uncovered_items(votes, texts, num_items)
         return list(zip(found.items.tolist(), found.num_alike.tolist(), strict=True))

@@ -1,14 +1,11 @@
 """The command line as a person has it: a real process on a pseudo-terminal, and a real Ctrl-C."""
 
-import fcntl
 import os
 import pty
 import re
 import select
-import signal
 import subprocess
 import sys
-import termios
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +13,14 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 300
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+# Ctrl-C is to reach the process, and to mean what it means by default: a shell's background jobs
+# ignore it. Not between fork and exec, where Python must not run beside JAX's threads.
+_TAKE_TERMINAL = """
+import fcntl, os, signal, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|38|9[0-7])[;m]")
 
 
@@ -55,14 +60,13 @@ def on_terminal(folder, *arguments, press_when=None, **env):
     """Run with stdin and stderr on a terminal; press Ctrl-C once when a pattern is on it."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
-        command(*arguments),
+        [sys.executable, "-c", _TAKE_TERMINAL, *command(*arguments)],
         cwd=folder,
         env=environment(**env),
         stdin=slave,
         stdout=subprocess.PIPE,
         stderr=slave,
         start_new_session=True,
-        preexec_fn=_take_terminal,
     )
     os.close(slave)
     raw, pressed, out = b"", press_when is None, b""
@@ -93,12 +97,6 @@ def on_terminal(folder, *arguments, press_when=None, **env):
     assert pressed, f"{press_when!r} was never shown: {raw[-2000:]!r}"
     text = raw.decode(errors="replace")
     return Outcome(status, out.decode(), text, _CONTROL.sub("", text))
-
-
-def _take_terminal():
-    """Let Ctrl-C reach the process, and mean what it means by default."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
 
 
 def in_pipe(folder, *arguments, **env):

@@ -325,4 +325,6 @@ def test_as_a_program(folder):
     assert "wrote probs.npz" in done.stdout
     done = subprocess.run([*command, "--out", "no/probs.npz"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "metal-jax: no/probs.npz: there is no folder no\n"
+    assert done.stderr == (
+        "metal-jax: no/probs.npz: there is no folder no (see metal-jax label --help)\n"
+    )

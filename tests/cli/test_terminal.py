@@ -65,7 +65,7 @@ def test_apply_shows_its_rate_is_interrupted_and_goes_on(folder):
     assert "interrupted after" in shown.last_line
     assert "in votes.npz.partial: run the same command again" in shown.last_line
     assert not (folder / "votes.npz").exists()
-    kept = sorted((folder / "votes.npz.partial").rglob("*.npy"))
+    kept = sorted((folder / "votes.npz.partial").rglob("*.npz"))
     assert kept
     # In a pipe nothing is drawn; what was kept is not done again; the rest is cleared away.
     again = terminal.in_pipe(folder, *APPLY, "--json")

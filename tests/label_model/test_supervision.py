@@ -43,6 +43,7 @@ def hard_votes():
     return np.random.default_rng(0).integers(-1, TREE.num_nodes, (60, 4))
 
 
+@pytest.mark.usefixtures("x64")  # the two are summed in different orders
 @pytest.mark.parametrize("fit", [fit_dawid_skene, mace])
 def test_one_hot_soft_votes_are_hard_votes(fit):
     votes = hard_votes()

@@ -7,6 +7,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from metal_jax._core.sharding import data_mesh
 from metal_jax.label_model import ConditionalTables, dirichlet_prior, e_step, m_step, vote_data
+from metal_jax.label_model._incidence import spread_incidence
 from metal_jax.labeling import used_columns
 from metal_jax.task_tree import TaskTree
 
@@ -37,8 +38,7 @@ def assert_close(one, other):
 def test_items_spread_over_eight_devices_give_the_same_tables():
     mesh = data_mesh(8)
     spread = NamedSharding(mesh, PartitionSpec("data"))
-    matrix = jax.device_put(DATA.votes.matrix, spread)
-    data = DATA._replace(votes=DATA.votes._replace(matrix=matrix))
+    data = DATA._replace(votes=spread_incidence(DATA.votes, DATA.votes.num_items, mesh))
     log_q, tables, evidence = iterate(jax.device_put(LOG_Q, spread), data)
     assert len(log_q.sharding.device_set) == 8
     assert_close((log_q, tables, evidence), iterate(LOG_Q, DATA))
