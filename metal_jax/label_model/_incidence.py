@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from metal_jax._core.sharding import DATA_AXIS, spread_items
+from metal_jax._core.sharding import DATA_AXIS, map_over_data, spread_items
 from metal_jax.label_model._vote_sums import sums_by_vote, vote_sums
 
 _DENSE_LIMIT = 2**27  # entries of A; float32, so half a gigabyte
@@ -52,7 +52,7 @@ class DenseIncidence(NamedTuple):
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["votes", "lf", "symbol"],
-    meta_fields=["num_nodes"],
+    meta_fields=["num_nodes", "mesh"],
 )
 @dataclasses.dataclass(frozen=True)
 class CodedIncidence:
@@ -63,12 +63,15 @@ class CodedIncidence:
         lf: int32[d], the LF of each column.
         symbol: int32[d], its node; `num_nodes` for a column that nobody votes for.
         num_nodes: how many nodes a vote is compared with (static).
+        mesh: the devices whose "data" axis the items are spread over (static); None for one. Each
+            cuts its own items into blocks.
     """
 
     votes: jax.Array
     lf: jax.Array
     symbol: jax.Array
     num_nodes: int
+    mesh: Mesh | None = None
 
     @property
     def num_items(self) -> int:
@@ -77,16 +80,30 @@ class CodedIncidence:
 
     def apply(self, table: jax.Array) -> jax.Array:
         """As `DenseIncidence.apply`."""
-        return vote_sums(self.votes, self.lf, self.symbol, table, self.num_nodes)
+
+        def of_shard(votes: jax.Array) -> jax.Array:
+            return vote_sums(votes, self.lf, self.symbol, table, self.num_nodes)
+
+        if self.mesh is None:
+            return of_shard(self.votes)
+        return map_over_data(of_shard, self.votes, self.mesh, fill=-1)
 
     def transpose_apply(self, values: jax.Array) -> jax.Array:
         """As `DenseIncidence.transpose_apply`."""
-        return sums_by_vote(self.votes, self.lf, self.symbol, values, self.num_nodes)
 
-    def dense(self) -> DenseIncidence:
-        """The same operator, stored."""
-        chosen = self.votes[:, self.lf] == self.symbol.astype(self.votes.dtype)
-        return DenseIncidence(chosen.astype(jnp.float32))
+        def of_shard(votes: jax.Array, values: jax.Array) -> jax.Array:
+            return sums_by_vote(votes, self.lf, self.symbol, values, self.num_nodes)
+
+        if self.mesh is None:
+            return of_shard(self.votes, values)
+        items = PartitionSpec(DATA_AXIS)
+        return jax.shard_map(
+            lambda *shards: jax.lax.psum(of_shard(*shards), DATA_AXIS),
+            mesh=self.mesh,
+            in_specs=(items, items),
+            out_specs=PartitionSpec(),
+            check_vma=False,
+        )(self.votes, values)
 
 
 @functools.partial(
@@ -174,11 +191,11 @@ def spread_incidence(votes: Any, num_items: int, mesh: Mesh) -> Any:
     if isinstance(votes, SparseIncidence):
         votes = dataclasses.replace(votes, num_items=padded)
         return jax.device_put(votes, NamedSharding(mesh, PartitionSpec()))
-    if isinstance(votes, CodedIncidence) and fits_dense(num_items, len(votes.lf)):
-        votes = votes.dense()  # blocks of items would be cut across devices
     if isinstance(votes, DenseIncidence):
         return spread_items(votes, num_items, mesh)
     # Zeros for padding are no vote then.
     spread = spread_items(votes.votes + 1, num_items, mesh) - 1
     everywhere = jax.device_put(votes, NamedSharding(mesh, PartitionSpec()))
+    if isinstance(votes, CodedIncidence):
+        return dataclasses.replace(everywhere, votes=spread, mesh=mesh)
     return dataclasses.replace(everywhere, votes=spread)
