@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import metal_jax
+from metal_jax._core.archives import load_arrays
 from metal_jax._core.files import replaced
 
 _IDENTITY = "kept.json"
@@ -46,11 +46,10 @@ class KeptSteps:
         """The arrays of a step, as they were kept or made now."""
         path = self.folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npz"
         try:
-            with np.load(path, allow_pickle=False) as file:
-                found = {key: file[key] for key in file.files}
+            found = load_arrays(path)
             self.num_taken += 1
             return found
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError):
             made = make()
         if not self.folder.is_dir():
             self.folder.mkdir()
