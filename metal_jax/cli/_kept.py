@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,7 @@ class KeptSteps:
             found = load_arrays(path)
             self.num_taken += 1
             return found
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError):
             made = make()
         if not self.folder.is_dir():
             self.folder.mkdir()
