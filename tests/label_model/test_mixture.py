@@ -231,7 +231,7 @@ def one_hot(votes, k):
     return np.where(votes[..., None] >= 0, np.eye(k)[np.maximum(votes, 0)], 0)
 
 
-@pytest.mark.parametrize("make", [keyword_votes, crowd_votes])
+@pytest.mark.parametrize("make", [pytest.param(keyword_votes, marks=pytest.mark.slow), crowd_votes])
 def test_gold_weights_and_soft_votes(make):
     votes, truth = make(0)[:2]
     tree = TaskTree.single(3)

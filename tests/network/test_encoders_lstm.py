@@ -130,6 +130,7 @@ def test_shapes_are_checked():
         jax.eval_shape(lambda p: ENCODER.apply(p, Tokens(TOKENS.ids, MASK[:2]), None), params)
 
 
+@pytest.mark.slow
 def test_it_learns_word_order():
     # Which of two words comes first: a sum of word embeddings cannot tell.
     rng = np.random.default_rng(0)

@@ -124,6 +124,7 @@ def test_replicas_may_have_labels_and_weights_of_their_own():
     assert_trees_close(jax.tree.map(lambda x: x[1], together.params), alone.params, 1e-4)
 
 
+@pytest.mark.slow
 def test_replicas_spread_over_devices_equal_one_device():
     keys = jax.random.split(jax.random.key(0), 3)  # over two: one of them is padded
     labels = np.stack([np.roll(EXAMPLES.leaf_probs, i, axis=1) for i in range(3)])
