@@ -32,7 +32,9 @@ def tasks_from_dict(spec: dict) -> list[Task]:
         elif isinstance(labels, Sequence) and not isinstance(labels, str):
             children = {}
             for label in labels:
-                if isinstance(label, str) and label in children:
+                if not isinstance(label, str):
+                    raise ValueError(f"task {name!r}: label must be a string, got {label!r:.60}")
+                if label in children:
                     raise ValueError(f"task {name!r}: label {label!r} appears twice")
                 children[label] = None
         else:

@@ -126,6 +126,7 @@ def test_bad_tasks_are_named(tasks, message):
         ({"a": "xy"}, "task 'a': labels must be a list or a dict"),
         ({"a": ["x", "x"]}, "'x' appears twice"),
         ({"a": [1]}, "label must be a string, got 1"),
+        ({"a": [{"b": []}]}, "label must be a string, got {"),
         ({"a": {"x": "y"}}, "task 'a', label 'x': expected None or one child task"),
         ({"a": {"x": {"b": ["u"], "c": ["v"]}}}, "two child tasks"),
         ({"a": {"x": {"a": ["u"]}}}, "two tasks are called 'a'"),
