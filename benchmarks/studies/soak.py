@@ -6,13 +6,15 @@ Each round draws a tree, a number of items and LFs, and a piece of work: a fit w
 overlaps, a small network, or distances of architectures. JAX keeps each compiled program, one a
 shape, for as long as the process lives: a service whose shapes never come again calls
 `jax.clear_caches()` from time to time, as this study does every `--clear-every` rounds (0: never;
-`--shapes 1`: always the same shapes, which needs no clearing). One JSON line: resident memory,
-memory maps, open files and live arrays over time.
+`--shapes 1`: always the same shapes, which needs no clearing). One JSON line: resident memory
+before and after the C library gives back what is free, memory maps, open files and live arrays.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -67,14 +69,22 @@ def _train(rng: np.random.Generator, tree: TaskTree, num_items: int, key: jax.Ar
 
 
 def memory() -> dict[str, int]:
-    """What the process holds now."""
+    """What the process holds now; glibc keeps what compilers gave back until it is trimmed."""
     gc.collect()
+    resident = _resident()
+    with contextlib.suppress(OSError, AttributeError):  # another C library has no malloc_trim
+        ctypes.CDLL(None).malloc_trim(0)
     return {
-        "resident_bytes": int(Path("/proc/self/statm").read_text().split()[1]) * 4096,
+        "resident_bytes": resident,
+        "trimmed_bytes": _resident(),
         "maps": len(Path("/proc/self/maps").read_text().splitlines()),
         "files": len(os.listdir("/proc/self/fd")),
         "arrays": len(jax.live_arrays()),
     }
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def soak(minutes: float, clear_every: int, shapes: int, every: float = 60.0) -> dict[str, Any]:
