@@ -66,6 +66,7 @@ def canonical_order(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
     if not tasks:
         raise ValueError("a task tree needs at least one task")
     by_name: dict[str, Task] = {}
+    labels_of: dict[str, set[str]] = {}
     for task in tasks:
         if task.name in by_name:
             raise ValueError(f"two tasks are called {task.name!r}")
@@ -73,11 +74,13 @@ def canonical_order(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
             raise ValueError("a task name must not be empty")
         if not task.labels:
             raise ValueError(f"task {task.name!r} has no labels")
+        seen = labels_of[task.name] = set()
         for i, label in enumerate(task.labels):
             if not label:
                 raise ValueError(f"task {task.name!r}: label {i} is empty")
-            if label in task.labels[:i]:
+            if label in seen:
                 raise ValueError(f"task {task.name!r}: label {label!r} appears twice")
+            seen.add(label)
         by_name[task.name] = task
 
     child_of: dict[tuple[str, str], Task] = {}
@@ -87,7 +90,7 @@ def canonical_order(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
         parent, label = task.parent
         if parent not in by_name:
             raise ValueError(f"task {task.name!r}: unknown parent task {parent!r}")
-        if label not in by_name[parent].labels:
+        if label not in labels_of[parent]:
             raise ValueError(
                 f"task {task.name!r}: its parent task {parent!r} has no label {label!r} "
                 f"(labels: {list(by_name[parent].labels)})"
@@ -104,7 +107,8 @@ def canonical_order(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
         ordered += [
             child_of[task.name, label] for label in task.labels if (task.name, label) in child_of
         ]
-    unreached = [task.name for task in tasks if task not in ordered]
+    reached = {task.name for task in ordered}
+    unreached = [task.name for task in tasks if task.name not in reached]
     if unreached:
         raise ValueError(f"tasks {unreached} hang under each other in a cycle, not under a root")
     return tuple(ordered)

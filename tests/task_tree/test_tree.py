@@ -177,3 +177,19 @@ def test_metal_hierarchy():
 def test_bad_metal_hierarchies(cardinalities, edges, message):
     with pytest.raises(ValueError, match=message):
         from_metal_hierarchy(cardinalities, edges)
+
+
+@pytest.mark.parametrize("label", [{"y": []}, ["y"], 1, None, True])
+def test_a_label_that_is_no_string_is_named(label):
+    with pytest.raises(ValueError, match="task 't': label must be a string, got "):
+        TaskTree.from_dict({"t": ["x", label]})
+
+
+def test_many_labels_and_tasks_take_no_squares_of_time():
+    """In squares of 20,000 this would take minutes."""
+    names = [f"label {i}" for i in range(20_000)]
+    assert TaskTree.single(names).num_leaves == 20_000
+    with pytest.raises(ValueError, match="label 'label 0' appears twice"):
+        TaskTree.single([*names, "label 0"])
+    forest = TaskTree.from_tasks(Task(f"t{i}", ("a", "b")) for i in range(20_000))
+    assert len(forest.roots) == 20_000
