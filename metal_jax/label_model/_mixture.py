@@ -60,7 +60,6 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from metal_jax._core.minimise import STATUS
 from metal_jax._core.sharding import off_mesh
 from metal_jax.label_model._class_balance import checked_class_balance
 from metal_jax.label_model._gold import checked_accuracy, checked_supervision
@@ -70,6 +69,7 @@ from metal_jax.label_model._mixture_program import Constants, fit_mixture
 from metal_jax.label_model._mixture_steps import (
     annotator_problem,
     balance_with_gold,
+    convergence,
     detector_data,
     gather_evidence,
     mixture_params,
@@ -157,13 +157,7 @@ def fit(
         minimise=config.minimise,
     )
     state = fitted.state
-    converged, status = float(state.change) <= config.tolerance, "converged"
-    if not converged:
-        status = "annotators: stopped at max_steps before the posterior came to rest"
-    if fitted.detectors is not None and not all(fitted.detectors.solution.converged):
-        converged = False
-        level = int(np.argmin(fitted.detectors.solution.converged))
-        status = f"detectors: {STATUS[int(fitted.detectors.solution.status[level])]}"
+    converged, status = convergence(fitted, float(state.change), config.tolerance, "max_steps")
     num_steps = int(state.num_steps)
     result = FitResult(
         method="mixture",

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from metal_jax._core.minimise import STATUS
 from metal_jax._core.sharding import spread_items
 from metal_jax.label_model._annotators import (
     AnnotatorData,
@@ -262,6 +263,28 @@ def _gold_counts(
     fired = fired[rows] * evidence.weights[rows, None]
     # Gold above the node of the vote decides nothing.
     return np.stack([(fired * (under == everywhere)).sum(0), (fired * (under == 0)).sum(0)])
+
+
+def convergence(
+    fitted: MixtureFit, change: float, tolerance: float, limit: str
+) -> tuple[bool, str]:
+    """Whether both parts of a fit came to rest, and the sentence that says so or names the part.
+
+    Args:
+        fitted: the program's result; its annotators' state is not looked at.
+        change: of the annotators' posterior in the last step.
+        tolerance: the largest change at rest.
+        limit: the setting that stopped the annotators if they are not.
+    """
+    converged, status = change <= tolerance, "converged"
+    if not converged:
+        status = f"annotators: stopped at {limit} before the posterior came to rest"
+    if fitted.detectors is not None:
+        at_rest = np.asarray(fitted.detectors.solution.converged)
+        if not at_rest.all():
+            reason = STATUS[int(fitted.detectors.solution.status[int(at_rest.argmin())])]
+            converged, status = False, f"detectors: {reason}"
+    return converged, status
 
 
 def mixture_params(

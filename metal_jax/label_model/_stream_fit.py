@@ -30,7 +30,6 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from metal_jax._core.minimise import STATUS
 from metal_jax.label_model._annotators import annotator_prior, annotator_tables
 from metal_jax.label_model._class_balance import checked_class_balance, log_balance_of
 from metal_jax.label_model._gold import checked_accuracy
@@ -40,6 +39,7 @@ from metal_jax.label_model._mixture_program import Constants, MixtureFit, fit_mi
 from metal_jax.label_model._mixture_steps import (
     Evidence,
     annotator_problem,
+    convergence,
     detector_data,
     evidence_of_counts,
     mixture_params,
@@ -173,13 +173,7 @@ def fit_stream(
     fitted, trace, change = _passes(
         batches, evidence, fitted, tree, config, stream, mesh, saved, fixed
     )
-    converged, status = change <= config.tolerance, "converged"
-    if not converged:
-        status = "annotators: stopped at max_passes before the posterior came to rest"
-    if fitted.detectors is not None and not all(fitted.detectors.solution.converged):
-        converged = False
-        level = int(np.argmin(fitted.detectors.solution.converged))
-        status = f"detectors: {STATUS[int(fitted.detectors.solution.status[level])]}"
+    converged, status = convergence(fitted, change, config.tolerance, "max_passes")
     result = FitResult(
         method="mixture",
         params=mixture_params(fitted, evidence, None, tree),
