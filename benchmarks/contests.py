@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from benchmarks import peers
 from benchmarks.contest import Contest, Work
@@ -83,20 +84,28 @@ def _statistics(n: int, m: int, k: int, rounds: int = 9) -> list[Contest]:
     ]
 
 
-def _objectives(votes: np.ndarray, k: int, result: FitResult, rates: np.ndarray) -> dict:
-    """Our and Snorkel's value of the objective, the pulls of either left out."""
+def _objectives(votes: np.ndarray, k: int, result: FitResult, other: peers.SnorkelFit) -> dict:
+    """Our and Snorkel's values of the objective: of the solutions, and when made probabilities.
+
+    Snorkel's are without the pull to the prior, as is ours of the probabilities.
+    """
     statistics = overlap_statistics(votes)
     columns, balance = statistics.columns, jnp.full(k, 1 / k)
     at = columns.lf * k + columns.symbol
-    ours = jnp.exp(result.params.log_vote)  # pyright: ignore[reportAttributeAccessIssue]
     off_block = jnp.asarray(columns.lf[:, None] != columns.lf)
     overlaps = jnp.asarray(statistics.overlaps(), jnp.float32)
     none = jnp.zeros(columns.num_columns)
-    values = [
-        overlap_objective(jnp.asarray(mu, jnp.float32), overlaps, balance, off_block, mu, none)
-        for mu in (ours, jnp.asarray(rates[at]))
-    ]
-    return {"our objective": float(values[0]), "their objective": float(values[1])}
+
+    def value(rates: ArrayLike) -> float:
+        mu = jnp.asarray(rates, jnp.float32)
+        return float(overlap_objective(mu, overlaps, balance, off_block, mu, none))
+
+    return {
+        "our objective": float(result.objective_trace[-1]),
+        "their objective": value(other.trained[at]),
+        "ours as probabilities": value(jnp.exp(result.params.log_vote)),  # pyright: ignore[reportAttributeAccessIssue]
+        "theirs as probabilities": value(other.conditional_rates[at]),
+    }
 
 
 def _label_model(
@@ -118,7 +127,7 @@ def _label_model(
         labels = same_labels(posterior(result, votes), other.posterior(votes.astype(np.int64)))
         if result.method != "overlap":
             return labels
-        return labels | _objectives(votes, k, result, other.conditional_rates)
+        return labels | _objectives(votes, k, result, other)
 
     def with_params(result: FitResult) -> FitResult:
         jax.block_until_ready(result.params)

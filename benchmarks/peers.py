@@ -35,11 +35,13 @@ class SnorkelFit(NamedTuple):
     """What Snorkel found.
 
     Attributes:
-        conditional_rates: float[m k, k], mu in the paper.
+        conditional_rates: float[m k, k], mu in the paper, in [0, 1].
+        trained: float[m k, k], before they were clipped.
         posterior: votes -> float[n, k].
     """
 
     conditional_rates: np.ndarray
+    trained: np.ndarray
     posterior: Callable[[np.ndarray], np.ndarray]
 
 
@@ -69,9 +71,16 @@ def snorkel_fit(votes: np.ndarray, k: int, steps: int = 500) -> Callable[[], Sno
     wide = votes.astype(np.int64)  # as its own appliers return them
 
     def fit() -> SnorkelFit:
-        model = label_model(cardinality=k, verbose=False)
+        model, trained = label_model(cardinality=k, verbose=False), []
+        clip = model._clamp_params
+
+        def keep_and_clip() -> None:
+            trained.append(model.mu.detach().numpy().copy())
+            clip()
+
+        model._clamp_params = keep_and_clip
         model.fit(wide, n_epochs=steps, seed=0, progress_bar=False)
-        return SnorkelFit(model.mu.detach().numpy().copy(), model.predict_proba)
+        return SnorkelFit(model.mu.detach().numpy().copy(), trained[-1], model.predict_proba)
 
     return fit
 

@@ -62,7 +62,9 @@ from metal_jax.labeling import (
 )
 from metal_jax.task_tree import TaskTree
 
-_MAX_OVERLAPS = 2**24  # entries of O that are formed without being asked for
+# O is formed, without being asked for, while it has so many entries in all, and for each vote.
+_MAX_OVERLAPS = 2**24
+_MAX_PER_VOTE = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +81,9 @@ class OverlapConfig:
             squared residual counts as much as that of the pairs.
         polish_steps: EM steps from the solution, with the class balance kept; needs the votes. Ten
             are plenty.
-        form_overlaps: whether `fit_overlap_from_votes` forms O; by default while it has at most
-            2^24 entries.
+        form_overlaps: whether `fit_overlap_from_votes` minimises with O in memory; by default while
+            it has at most 2^24 entries, and 32 for each vote: a step with few votes is faster
+            without.
     """
 
     minimise: MinimiseConfig = MinimiseConfig()
@@ -226,7 +229,7 @@ def fit_overlap(
     problem = _problem(np.diag(overlaps), columns, pairs, tree, class_balance, config)
     dtype = problem.start.dtype
     root = tree.node_root[columns.symbol]
-    off_block = (columns.lf[:, None] != columns.lf) & (root[:, None] == root)
+    off_block = _off_block(columns, tree)
     observed = (
         jnp.asarray(overlaps, dtype),
         jnp.asarray(problem.balance, dtype),
@@ -265,8 +268,8 @@ def fit_overlap_from_votes(
         config: settings.
 
     Returns:
-        The fit. `objective_trace` is the loss, less a constant where O is not formed; the polish
-        is not part of it.
+        The fit. `objective_trace` is the loss, less a constant where O has over 2^24 entries or the
+        votes came as a list; the polish is not part of it.
 
     Raises:
         ValueError: as `fit_overlap` and `labeling.validate`.
@@ -278,17 +281,19 @@ def fit_overlap_from_votes(
         >>> fit_overlap_from_votes(data.votes, tree, config=OverlapConfig(polish_steps=5)).method
         'overlap'
     """
-    matrix = None
+    matrix, constant = None, 0.0
     if isinstance(votes, VoteList):
         listed = votes
     else:
         matrix = validate(votes, tree)
         used = used_columns(matrix)
-        forms = config.form_overlaps
-        if used.num_columns**2 <= _MAX_OVERLAPS if forms is None else forms:
+        entries, item_and_lf = used.num_columns**2, np.nonzero(matrix >= 0)
+        fits = entries <= _MAX_OVERLAPS
+        few = entries <= _MAX_PER_VOTE * len(item_and_lf[0])
+        if fits and few if config.form_overlaps is None else config.form_overlaps:
             return _fit_formed(matrix, used, tree, class_balance, config)
-        item, lf = np.nonzero(matrix >= 0)
-        listed = VoteList(item, lf, matrix[item, lf], *matrix.shape)
+        listed = VoteList(*item_and_lf, matrix[item_and_lf], *matrix.shape)
+        constant = _left_out(matrix, used, tree) if fits else constant
     operator, used = listed_incidence(listed, tree)
     counts = np.bincount(operator.column, minlength=used.num_columns)
     pairs = lf_roots_of_columns(used, counts, tree)
@@ -306,6 +311,7 @@ def fit_overlap_from_votes(
     solution = _solve_from_votes(
         problem.start, problem.own_root, operator, observed, config.minimise
     )
+    solution = solution._replace(objective_trace=solution.objective_trace + constant)
     result = join_lfs(_result(solution, problem.balance, columns, tree, config), pairs)
     if not config.polish_steps:
         return result
@@ -315,6 +321,18 @@ def fit_overlap_from_votes(
         else vote_data(pairs.split_votes(matrix, tree), columns)
     )
     return _polished(result, data, config)
+
+
+def _off_block(columns: Columns, tree: TaskTree) -> np.ndarray:
+    """bool[d, d], the pairs in the objective: of different LFs, on the same root."""
+    root = tree.node_root[columns.symbol]
+    return (columns.lf[:, None] != columns.lf) & (root[:, None] == root)
+
+
+def _left_out(matrix: np.ndarray, columns: Columns, tree: TaskTree) -> float:
+    """What `overlap_objective_from_votes` leaves out: the sum of the squares of those overlaps."""
+    overlaps = overlap_statistics(matrix, columns).overlaps()
+    return float(np.sum(overlaps**2, where=_off_block(columns, tree)))
 
 
 def _fit_formed(

@@ -144,7 +144,8 @@ def overlap_objective_from_votes(
 
 def _apply_in_chunks(votes: SparseIncidence, table: jax.Array) -> jax.Array:
     """`votes.apply(table)` without gathering one row for each vote at once."""
-    padding = -votes.item.shape[0] % _CHUNK
+    size = max(min(votes.item.shape[0], _CHUNK), 1)
+    padding = -votes.item.shape[0] % size
     # Out of bounds: gathered anywhere, then dropped.
     item = jnp.pad(votes.item, (0, padding), constant_values=votes.num_items)
     column = jnp.pad(votes.column, (0, padding))
@@ -153,7 +154,7 @@ def _apply_in_chunks(votes: SparseIncidence, table: jax.Array) -> jax.Array:
         return total.at[chunk[0]].add(table[chunk[1]], mode="drop", indices_are_sorted=True), None
 
     start = jnp.zeros((votes.num_items, table.shape[1]), table.dtype)
-    return jax.lax.scan(add, start, (item.reshape(-1, _CHUNK), column.reshape(-1, _CHUNK)))[0]
+    return jax.lax.scan(add, start, (item.reshape(-1, size), column.reshape(-1, size)))[0]
 
 
 def column_blocks(columns: Columns) -> np.ndarray:

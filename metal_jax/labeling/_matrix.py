@@ -71,9 +71,8 @@ def validate(
         raise ValueError(f"votes: got dtype {array.dtype}, expected integers (use .astype(int))")
     if not np.issubdtype(array.dtype, np.integer):
         raise ValueError(f"votes: got dtype {array.dtype}, expected integers")
-    bad = (array >= tree.num_nodes) | (array < NOT_ASKED)
-    if bad.any():
-        row, column = first(bad)
+    if array.min() < NOT_ASKED or array.max() >= tree.num_nodes:  # without a mask of all votes
+        row, column = first((array >= tree.num_nodes) | (array < NOT_ASKED))
         raise ValueError(
             f"votes: row {row}, LF {name(column)}: got {array[row, column]}, expected a node id in "
             f"0..{tree.num_nodes - 1}, -1 (abstain) or -2 (never asked)"

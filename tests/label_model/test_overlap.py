@@ -280,6 +280,21 @@ def test_fits_from_votes_with_and_without_overlaps():
     np.testing.assert_allclose(
         np.exp(lean[0].params.log_vote), np.exp(formed.params.log_vote), atol=0.02
     )
+    for at in (0, -1):  # the constant is added again
+        np.testing.assert_allclose(
+            lean[0].objective_trace[at], formed.objective_trace[at], rtol=1e-3, atol=1e-6
+        )
+
+
+def test_few_votes_are_fitted_without_overlaps(monkeypatch):
+    tree, votes = TaskTree.single(3), np.full((40, 40), -1)
+    item = np.arange(40)
+    votes[item, item] = votes[item, item - 1] = item % 3  # 80 votes, 80 columns
+    with monkeypatch.context() as patch:
+        patch.setattr("metal_jax.label_model._overlap._fit_formed", None)
+        fit_overlap_from_votes(votes, tree)
+        with pytest.raises(TypeError):  # with forty votes for each item they are formed
+            fit_overlap_from_votes(np.where(votes < 0, 0, votes), tree)
 
 
 def test_errors_of_the_votes_fit():
