@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from metal_jax._core.minimise import MinimiseConfig
 from metal_jax.label_model._detectors import DetectorPrior
 from metal_jax.label_model._relations import RelationIncidence, relation_incidence, relations
-from metal_jax.label_model._vote_sums import indicators, vote_sums
+from metal_jax.label_model._vote_sums import indicators, leaf_scores, vote_sums
 from metal_jax.label_model._votes import (
     checked_votes,
     fired_matrix,
@@ -149,7 +149,7 @@ def log_posterior_of_votes(
     weight = params.annotator[lf][:, None]
     if params.log_vote.ndim == 2:
         table = jnp.concatenate([weight * params.log_vote, weight], axis=1)
-        sums = vote_sums(votes, lf, symbol, table, tree.num_nodes)
+        sums = leaf_scores(votes, lf, symbol, table, tree)
         score, depth = sums[:, :-1], sums[:, -1:]
     else:
         table = params.annotator[:, None, None] * params.log_vote

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax.label_model._vote_sums import vote_sums
+from metal_jax.label_model._vote_sums import leaf_scores
 from metal_jax.label_model._votes import votes_by_lf
 from metal_jax.labeling import NOT_ASKED, Columns, column_ids
 from metal_jax.task_tree import TaskTree, log_normalise_roots
@@ -131,8 +131,8 @@ def _log_posterior(
     silence: jax.Array | None,
     tree: TaskTree,
 ) -> jax.Array:
-    scores = vote_sums(votes, lf, symbol, log_vote, tree.num_nodes, silence)
-    return log_normalise_roots(tree, log_prior + scores)
+    scores = leaf_scores(votes, lf, symbol, log_vote, tree, silence)
+    return log_normalise_roots(tree, log_prior + scores)  # up to a constant of each root
 
 
 def _silence(log_abstain: jax.Array) -> jax.Array | None:
