@@ -20,6 +20,8 @@ from metal_jax.exhaust._rows import Row
 #: Keys, which no header can hold, of what joining epochs finds out.
 RUN, EPOCHS = "\0run", "\0epochs"
 
+MAX_EPOCH = 1_000_000  # a slip of the pen must not become a list of a billion entries
+
 _MISSING = ("", "none", "null", "na", "n/a", "-")
 
 
@@ -146,6 +148,9 @@ class RowReader:
             self.found |= {column} if entries else set()
         if any(epoch < 1 for epoch, _ in entries):
             return self.problem(column, f"got an epoch before {self.columns.first_epoch}")
+        last = max((epoch for epoch, _ in entries), default=0)
+        if last > MAX_EPOCH:
+            return self.problem(column, f"got epoch {last!r:.20}, expected at most {MAX_EPOCH:,}")
         kept = [(e, self.to_float(v, column)) for e, v in entries if not is_absent(v)]
         if any(a >= b for (a, _), (b, _) in itertools.pairwise(kept)):
             return self.problem(column, "got an epoch twice")

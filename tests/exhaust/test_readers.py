@@ -240,6 +240,16 @@ def test_text_logs(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("epoch", ["1000001", "1" * 400])
+def test_an_epoch_far_too_late_is_a_problem(tmp_path, epoch):
+    patterns = read_log_patterns(written(tmp_path / "patterns.json", json.dumps(PATTERNS)))
+    path = written(tmp_path / "a.log", LOG.replace("epoch 2", f"epoch {epoch}"))
+    reading = read_text_logs(path, patterns)
+    assert [run.run for run in reading.runs] == ["a.log"]
+    (seconds,) = [p for p in reading.problems if p.field == "seconds"]
+    assert "expected at most 1,000,000" in seconds.reason
+
+
 def test_text_logs_with_many_runs_and_archives(tmp_path):
     patterns = LogPatterns(
         [r"run (?P<run>\w+)", r"epoch (?P<epoch>\d+) loss (?P<loss>\S+)"], {"loss": "train/loss"}
