@@ -168,9 +168,8 @@ def crowd_kit(name: str, votes: np.ndarray, k: int, **settings: Any) -> Callable
     def fit() -> CrowdFit:
         fitted = model(**settings).fit(triples)
         steps = len(getattr(fitted, "loss_history_", ())) or settings.get("n_iter", 0)
-        probs = fitted.predict_proba if name == "MACE" else fitted.probas_
-        table = fitted.probas_ if probs is None or callable(probs) else probs
-        return CrowdFit(np.asarray(table.reindex(columns=range(k)).sort_index()), steps)
+        table = fitted.probas_.reindex(columns=range(k), fill_value=0)
+        return CrowdFit(np.asarray(table.sort_index()), steps)
 
     return fit
 
