@@ -53,6 +53,7 @@ from metal_jax.label_model._rates import (
 )
 from metal_jax.label_model._result import FitResult, join_lfs
 from metal_jax.label_model._tables import column_root_mask
+from metal_jax.label_model._votes import to_device
 from metal_jax.labeling import (
     Columns,
     OverlapStatistics,
@@ -179,10 +180,10 @@ def _problem(
     prior = prior_conditional_rates(vote_rates, balance, columns, tree, precision)
     dtype = jnp.result_type(float)
     return _Problem(
-        jnp.asarray(prior, dtype),
-        jnp.asarray(column_root_mask(columns, tree)),
+        to_device(prior, dtype),
+        to_device(column_root_mask(columns, tree), bool),
         balance,
-        jnp.asarray(l2[columns.lf], dtype),
+        to_device(l2[columns.lf], dtype),
     )
 
 
@@ -231,9 +232,9 @@ def fit_overlap(
     root = tree.node_root[columns.symbol]
     off_block = _off_block(columns, tree)
     observed = (
-        jnp.asarray(overlaps, dtype),
-        jnp.asarray(problem.balance, dtype),
-        jnp.asarray(off_block),
+        to_device(overlaps, dtype),
+        to_device(problem.balance, dtype),
+        to_device(off_block, bool),
         problem.start,
         problem.l2,
     )
@@ -287,12 +288,13 @@ def fit_overlap_from_votes(
     else:
         matrix = validate(votes, tree)
         used = used_columns(matrix)
-        entries, item_and_lf = used.num_columns**2, np.nonzero(matrix >= 0)
+        entries = used.num_columns**2
         fits = entries <= _MAX_OVERLAPS
-        few = entries <= _MAX_PER_VOTE * len(item_and_lf[0])
+        few = entries <= _MAX_PER_VOTE * np.count_nonzero(matrix >= 0)
         if fits and few if config.form_overlaps is None else config.form_overlaps:
             return _fit_formed(matrix, used, tree, class_balance, config)
-        listed = VoteList(*item_and_lf, matrix[item_and_lf], *matrix.shape)
+        item, lf = np.nonzero(matrix >= 0)
+        listed = VoteList(item, lf, matrix[item, lf], *matrix.shape)
         constant = _left_out(matrix, used, tree) if fits else constant
     operator, used = listed_incidence(listed, tree)
     counts = np.bincount(operator.column, minlength=used.num_columns)
@@ -302,9 +304,9 @@ def fit_overlap_from_votes(
     problem = _problem(vote_rates, columns, pairs, tree, class_balance, config)
     dtype = problem.start.dtype
     observed = (
-        jnp.asarray(vote_rates, dtype),
-        jnp.asarray(column_blocks(columns)),
-        jnp.asarray(problem.balance, dtype),
+        to_device(vote_rates, dtype),
+        to_device(column_blocks(columns), np.int32),
+        to_device(problem.balance, dtype),
         problem.start,
         problem.l2,
     )
@@ -378,7 +380,7 @@ def _result(
         converged=bool(solution.converged),
         status=STATUS[int(solution.status)],
         num_steps=num_steps,
-        objective_trace=np.asarray(solution.objective_trace[: num_steps + 1]),
+        objective_trace=np.asarray(solution.objective_trace)[: num_steps + 1],
     )
 
 
