@@ -30,6 +30,7 @@ from metal_jax._core.identity import (
     plain_json,
     shapes_of,
 )
+from metal_jax._core.interrupts import interrupts_deferred
 from metal_jax._core.json_text import json_checksum
 from metal_jax._core.processes import gather_bytes
 
@@ -71,7 +72,8 @@ def save(
         "metadata_checksum": json_checksum(record),
     }
     try:
-        ocp.save(str(fresh), params, custom_metadata=beside)  # the others wait here for process 0
+        with interrupts_deferred():  # the others wait here for process 0
+            ocp.save(str(fresh), params, custom_metadata=beside)
     except BaseException:
         if first:
             abandon_folder(target)
@@ -115,7 +117,7 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
     differs = first_difference(shapes, shapes_of(like))
     if differs:
         raise ValueError(f"{source}: {differs}")
-    with _damage_named(source):
+    with _damage_named(source), interrupts_deferred():
         params = ocp.load(str(source), abstract)
         saved, read = _beside(found)["checksums"], checksums(params)
         # What was float64 comes as float32 where JAX knows no other.
@@ -275,7 +277,8 @@ class TrainingCheckpoints:
         reasons = []
         for step in reversed(steps):
             try:
-                return self._read(step)
+                with interrupts_deferred():
+                    return self._read(step)
             except Exception as error:  # damaged files show as errors of every kind
                 reasons.append(f"step {step}: {type(error).__name__}: {error!s:.200}")
         raise ValueError(f"{self._folder}: no checkpoint can be read: {'; '.join(reasons)}")
@@ -320,11 +323,15 @@ class TrainingCheckpoints:
         }
         beside["checksum"] = json_checksum(beside)
         # Overwriting, since a damaged checkpoint of this step may be there.
-        self._checkpointer.save_async(step, dict(arrays), overwrite=True, custom_metadata=beside)
+        with interrupts_deferred():
+            self._checkpointer.save_async(
+                step, dict(arrays), overwrite=True, custom_metadata=beside
+            )
 
     def close(self) -> None:
         """Wait until everything is saved; a second call does nothing."""
-        self._checkpointer.close()
+        with interrupts_deferred():
+            self._checkpointer.close()
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:

@@ -44,6 +44,13 @@ def test_nothing_is_run_unpickled_or_fetched(path):
             assert given.get("allow_pickle") == "False", f"line {call.lineno}: {name}"
 
 
+def test_the_writers_of_arrays_are_one():
+    """`np.savez` pickles where it may, and takes names for keywords; `save_arrays` does neither."""
+    for path in FILES:
+        names = {ast.unparse(call.func) for call in calls(ast.parse(path.read_text()))}
+        assert not names & {"np.savez", "np.savez_compressed", "np.save"}, path
+
+
 def test_the_readers_of_arrays_are_one():
     """`np.load` takes memory for whatever a file says: `load_arrays` reads others' files."""
     own = {"_streams.py"}  # maps a file whose header was compared with its size

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metal_jax._core.archives import save_arrays
 from metal_jax.cli._common import (
     add_out_option,
     add_output_options,
@@ -114,7 +115,7 @@ def _run(options: argparse.Namespace) -> int:
     if names := [str(item["item"]) for item in items if "item" in item]:
         arrays["items"] = np.asarray(names, str)
     with replaced(options.out) as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        save_arrays(file, arrays)
     if partial is not None:
         shutil.rmtree(partial)
     about = _about(options, applied, last[-1])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import metal_jax
-from metal_jax._core.archives import load_arrays
+from metal_jax._core.archives import load_arrays, save_arrays
 from metal_jax._core.files import replaced
 
 _IDENTITY = "kept.json"
@@ -56,7 +56,7 @@ class KeptSteps:
             with replaced(self.folder / _IDENTITY) as file:
                 file.write(self._identity.encode())
         with replaced(path) as file:
-            np.savez(file, allow_pickle=False, **made)
+            save_arrays(file, made)
         return made
 
     @contextlib.contextmanager

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metal_jax._core.archives import load_arrays
+from metal_jax._core.archives import load_arrays, save_arrays
 from metal_jax.cli._common import (
     VOTES_HELP,
     add_gold_option,
@@ -158,7 +157,7 @@ def _run(options: argparse.Namespace) -> int:
             raise RuntimeError(f"method {options.method!r} gave labels that are not finite")
         arrays = _arrays(probs, fitted, new, file)
         with replaced(options.out) as out:
-            _write_npz(out, arrays)
+            save_arrays(out, arrays)
         exported = None if options.export is None else _export(options.export, fitted, file)
 
     voted = (new.votes >= 0).any(1)
@@ -303,14 +302,6 @@ def _arrays(
     if file.lf_names is not None:
         arrays["workers"] = np.asarray(file.lf_names, str)
     return arrays
-
-
-def _write_npz(file: Any, arrays: Mapping[str, np.ndarray]) -> None:
-    """As `np.savez`, which cannot take every name of a task; the same bytes for equal arrays."""
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, np.ascontiguousarray(array), allow_pickle=False)
 
 
 def _export(path: Path, fitted: Fitted, file: VoteFile) -> dict[str, Any]:

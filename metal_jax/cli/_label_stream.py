@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metal_jax._core.archives import save_arrays
 from metal_jax.cli._common import plain_console, replaced, show
 from metal_jax.cli._progress import Say, quiet_progress
 
@@ -72,7 +73,7 @@ def label_votes_stream(
         "class_balance": np.asarray(result.class_balance),
     }
     with replaced(options.out / "model.npz") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        save_arrays(file, arrays)
     about = {
         "votes": {"file": str(options.votes), "items": stream.num_items, "lfs": stream.num_lfs},
         "method": "default",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metal_jax._core.archives import save_arrays
 from metal_jax.cli._common import (
     add_out_option,
     add_output_options,
@@ -125,7 +126,7 @@ def _run(options: argparse.Namespace) -> int:
         labels = paths(model, predictions)
         with replaced(options.out) as file:
             if options.out.suffix == ".npz":
-                np.savez(file, allow_pickle=False, **_arrays(model, items, predictions))
+                save_arrays(file, _arrays(model, items, predictions))
             else:
                 rows = _records(model, items, predictions, labels)
                 write = _csv if options.out.suffix == ".csv" else _json_lines

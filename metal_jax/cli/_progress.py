@@ -44,6 +44,11 @@ class Say:
         text = ", ".join(part for part in (whole, rate, note) if part)
         self._bar.update(self._task, completed=done, total=total, rate=text)
 
+    def part(self, name: str, done: int, total: int) -> None:
+        """A part `"<whole>: <part>"` of something begins; the rate is that of the whole."""
+        whole, _, part = name.partition(": ")
+        self.count(whole, done, total, "steps", note=part)
+
 
 def rate_text(gained: int, seconds: float, total: int | None, done: int, unit: str) -> str:
     """Rate and time left, as far as they can be told.

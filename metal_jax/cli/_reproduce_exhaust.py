@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -95,7 +94,7 @@ def reproduce_exhaust(options: argparse.Namespace) -> dict[str, Any]:
                 reproduce.run_exhaust(
                     problem,
                     config,
-                    on_progress=functools.partial(say.count, unit="steps"),
+                    on_progress=say.part,
                     remember=kept,
                     on_record=keep,
                 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import functools
 import math
 import os
 import time
@@ -100,7 +99,7 @@ def reproduce_metal(options: argparse.Namespace) -> dict[str, Any]:
                 reproduce.run_metal(
                     problem,
                     config,
-                    on_progress=functools.partial(say.count, unit="steps"),
+                    on_progress=say.part,
                     remember=kept,
                 )
             )

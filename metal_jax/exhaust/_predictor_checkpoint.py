@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from metal_jax._core.archives import load_arrays
+from metal_jax._core.archives import load_arrays, save_arrays
 from metal_jax._core.files import replaced
 
 
@@ -52,4 +52,4 @@ class PredictorCheckpoint:
         if jax.process_index() == 0:
             leaves = {f"leaf{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(state))}
             with replaced(self._path) as file:
-                np.savez(file, allow_pickle=False, identity=self._identity, step=step, **leaves)
+                save_arrays(file, {"identity": self._identity, "step": step, **leaves})

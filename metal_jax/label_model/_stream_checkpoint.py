@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from metal_jax._core.archives import load_arrays
+from metal_jax._core.archives import load_arrays, save_arrays
 from metal_jax._core.files import replaced
 from metal_jax._core.processes import send_to_all
 
@@ -45,4 +45,4 @@ class StreamCheckpoint:
         self.arrays = {**self.arrays, **arrays, "identity": np.asarray(self._identity)}
         if jax.process_index() == 0:
             with replaced(self._path) as file:
-                np.savez(file, **self.arrays)  # pyright: ignore[reportArgumentType]
+                save_arrays(file, self.arrays)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metal_jax._core.archives import load_arrays
+from metal_jax._core.archives import load_arrays, save_arrays
 from metal_jax._core.files import replaced
 from metal_jax.labeling._apply_blocks import FAILED, Block
 from metal_jax.labeling._digests import digest_of, lf_digest
@@ -74,7 +74,7 @@ class VoteCache:
     def save(self, number: int, block: Block, votes: np.ndarray) -> None:
         """Keep an LF's votes on a block."""
         with replaced(self._folders[number] / _name(block), durable=False) as file:
-            np.savez(file, votes=votes)  # an archive, for its checksum
+            save_arrays(file, {"votes": votes})  # an archive, for its checksum
 
 
 def _name(block: Block) -> str:

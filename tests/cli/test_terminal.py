@@ -1,12 +1,15 @@
 """Progress on a terminal, and Ctrl-C: what is done is kept, and the same command goes on."""
 
+import io
 import json
 
 import numpy as np
 import pytest
 import terminal
+from rich.console import Console
+from rich.progress import Progress
 
-from metal_jax.cli._progress import rate_text
+from metal_jax.cli._progress import Say, rate_text
 from metal_jax.datasets import load_fashion_runs
 from metal_jax.exhaust import write_runs
 from metal_jax.task_tree import TaskTree, write_json
@@ -88,6 +91,24 @@ def test_no_colour_and_quiet(folder):
     assert (quiet.status, quiet.raw, quiet.out) == (0, "", "")
 
 
+def test_parts_of_a_whole_have_one_rate(monkeypatch):
+    shown = []
+    now = iter([10.0, 20.0, 40.0, 50.0])
+    monkeypatch.setattr("metal_jax.cli._progress.time.monotonic", lambda: next(now))
+    with Progress(console=Console(file=io.StringIO())) as bar:
+        say = Say(bar)
+        for done, name in enumerate(["words: reading", "words: one", "words: two", "news: one"]):
+            say.part(name, done % 3, 6)
+            task = bar.tasks[0]
+            shown.append(f"{task.description}: {task.fields['rate']}")
+    assert shown == [
+        "words: 0/6, reading",
+        "words: 1/6, 0.1 steps/s, 0:50 left, one",
+        "words: 2/6, 0.067 steps/s, 1:00 left, two",
+        "news: 0/6, one",
+    ]
+
+
 @pytest.mark.slow
 def test_label_leaves_nothing_half_written(folder):
     arguments = ("label", "small.npz", "--method", "mace", "--out", "mace.npz")
@@ -102,7 +123,8 @@ def test_label_leaves_nothing_half_written(folder):
 def test_a_stream_of_votes_goes_on(folder):
     rng = np.random.default_rng(0)
     truth = rng.integers(3, size=3_000_000)
-    votes = np.where(rng.random((len(truth), 8)) < 0.7, truth[:, None], 0).astype(np.int8)
+    others = rng.integers(3, size=(len(truth), 8))
+    votes = np.where(rng.random(others.shape) < 0.6, truth[:, None], others).astype(np.int8)
     votes[rng.random(votes.shape) < 0.5] = -1
     np.save(folder / "large.npy", votes)
     arguments = ("label", "large.npy", "--stream", "--num-classes", "3")
@@ -183,7 +205,9 @@ def test_exhaust_fit_goes_on_to_the_same_predictor(folder):
 @pytest.mark.slow
 def test_reproduce_goes_on_to_the_same_numbers(folder):
     arguments = ("reproduce", "metal", "--quick", "--out")
-    shown = terminal.on_terminal(folder, *arguments, "stopped.json", press_when=r"steps/s, ")
+    shown = terminal.on_terminal(
+        folder, *arguments, "stopped.json", press_when=r"[1-3]/6, [^\r]*steps/s, "
+    )
     assert shown.status == 130
     assert "kept in stopped.json.partial: run the same command again" in shown.last_line
     results = []

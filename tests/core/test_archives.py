@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from metal_jax import exhaust
 from metal_jax._core import archives
-from metal_jax._core.archives import ArchiveError, load_arrays
+from metal_jax._core.archives import ArchiveError, load_arrays, save_arrays
 from metal_jax.datasets import load_trec
 from metal_jax.label_model import fit_stream
 from metal_jax.labeling import VoteStream, read_gold, read_votes
@@ -57,6 +57,21 @@ def test_what_numpy_writes_is_read(array, by_columns, packed):
         assert found["L"].dtype == array.dtype.newbyteorder("=")
         assert found["L"].shape == array.shape
         assert found["L"].tobytes() == array.astype(found["L"].dtype).tobytes()
+
+
+def test_any_name_is_written_and_no_object():
+    arrays = {"file": np.eye(2).T, "allow_pickle": np.int8(3), "a/b": np.array(["x"])}
+    one, other = io.BytesIO(), io.BytesIO()
+    for file in (one, other):
+        save_arrays(file, arrays)
+    assert one.getvalue() == other.getvalue()
+    for found in (load_arrays(one), np.load(io.BytesIO(one.getvalue()), allow_pickle=False)):
+        assert sorted(found) == sorted(arrays)
+        for name, array in arrays.items():
+            assert (found[name].shape, found[name].dtype) == (np.shape(array), array.dtype)
+            np.testing.assert_array_equal(found[name], array)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        save_arrays(io.BytesIO(), {"a": np.array([{}])})
 
 
 ABSURD = {
