@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,6 +159,9 @@ def _fit(
         labels.tree, inputs.encoder, network.NetworkConfig(options.widths, dropout=options.dropout)
     )
     checkpoints = None
+    if not options.debug:
+        # Orbax warns when a save waits for the one before it, as on a busy machine.
+        logging.getLogger("absl").setLevel(logging.ERROR)
     if not options.no_checkpoints:
         # What the training's own identity does not tell apart.
         metadata = {"network": dataclasses.asdict(net.config), "encoder": encoder}

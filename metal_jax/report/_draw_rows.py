@@ -16,15 +16,15 @@ _LEFT_MOST = 130
 _CHARACTERS = 19
 _TEXT_CELL = 26  # a cell that holds a number
 _LEAST_CELL, _MOST_CELL = 9, 34
-_MAP_WIDTH = 400
+_MAP_WIDTH = 485
 _KEY_CELLS = 8
 _KEY_WIDTH = 18 + 12 * _KEY_CELLS + 40
 
 
 def draw_dots(figure: Dots) -> tuple[str, int, int]:
     """The inside of the drawing, its width and its height."""
-    names = [short(str(row), _CHARACTERS) for row in figure.rows]
-    left = min(max(map(width_of, names), default=0) + 14, _LEFT_MOST)
+    names = [_fitting(str(row), _LEFT_MOST - 14) for row in figure.rows]
+    left = max(map(width_of, names), default=0) + 14
     height = 12 + _ROW * len(names) + 38
     bottom = height - 38
     values = [v for s in figure.series for part in (s.values, s.low, s.high) if part for v in part]
@@ -69,9 +69,9 @@ def draw_dots(figure: Dots) -> tuple[str, int, int]:
 def draw_heat_map(figure: HeatMap) -> tuple[str, int, int]:
     """The inside of the drawing, its width and its height."""
     num_rows, num_columns = figure.shades.shape
-    cell = min(max(_MAP_WIDTH // max(num_rows, num_columns), _LEAST_CELL), _MOST_CELL)
-    size = min(11, cell - 1)
     rows = [short(str(name), _CHARACTERS) for name in figure.rows]
+    cell = _cell_of(rows, num_columns)
+    size = min(11, cell - 1)
     columns = [short(str(name), 14) for name in figure.columns]
     left = math.ceil(max(map(_small(size), rows), default=0)) + 26
     reach = max(map(_small(size), columns), default=0)
@@ -161,6 +161,21 @@ def _key(x: float, y: float, most: float) -> str:
 def _opacity(shade: float) -> float:
     """Small numbers are to be seen too."""
     return 0.04 + 0.96 * math.sqrt(min(max(shade, 0.0), 1.0))
+
+
+def _cell_of(rows: list[str], num_columns: int) -> int:
+    """Side of a cell such that names and columns fit half a page, as long as it can be seen."""
+    for cell in range(_MOST_CELL, _LEAST_CELL, -1):
+        names = max(map(_small(min(11, cell - 1)), rows), default=0)
+        if names + max(num_columns, len(rows)) * cell <= _MAP_WIDTH:
+            return cell
+    return _LEAST_CELL
+
+
+def _fitting(name: str, width: float) -> str:
+    """A name cut to a number of characters, and to a width."""
+    cut = (short(name, most) for most in range(_CHARACTERS, 1, -1))
+    return next((name for name in cut if width_of(name) <= width), "\u2026")
 
 
 def _small(size: float):

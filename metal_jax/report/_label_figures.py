@@ -15,7 +15,7 @@ from metal_jax.report._figures import Bars, Dots, DotSeries, HeatMap, Lines, Ser
 from metal_jax.report._names import is_plain, node_mass, node_names
 from metal_jax.task_tree import TaskTree
 
-_MOST_LFS = 48
+_MOST_LFS = 42
 _MOST_ROWS = 60
 _BINS = 20
 

@@ -118,7 +118,13 @@ def label_model_report(
         mine, plain = (
             judge(tree, log_conditionals(tree, p), gold_nodes) for p in (probs, majority)
         )
-        scores = score_blocks(tree, mine, ("Majority vote", plain))
+        scores = score_blocks(
+            tree,
+            mine,
+            ("Majority vote", plain),
+            unknown=_unvoted_tasks(tree, matrix),
+            reason="no LF votes there",
+        )
     to_look_at: list[Block] = []
     if num_next:
         to_look_at = next_item_blocks(
@@ -161,7 +167,11 @@ def label_model_report(
                                 tree, [("label model", hard), ("majority vote", theirs)], gold_nodes
                             ),
                             confidence_figure(sure),
-                            convergence_figure(result),
+                            *(
+                                [convergence_figure(result)]
+                                if len(result.objective_trace) > 1
+                                else []
+                            ),
                         ]
                     )
                 ],
@@ -205,10 +215,18 @@ def _hard(tree: TaskTree, probs: np.ndarray) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
+def _unvoted_tasks(tree: TaskTree, votes: np.ndarray) -> set[str]:
+    """Names of the tasks for none of whose labels, or what is beneath them, an LF votes."""
+    nodes = np.unique(votes[votes >= 0]).tolist()
+    heard = {int(tree.node_task[u]) for node in nodes for u in (*tree.ancestors(node), node)}
+    return {task.name for t, task in enumerate(tree.tasks) if t not in heard}
+
+
 def _overview(
     result: FitResult, votes: np.ndarray, diagnosis: Diagnosis, lf_names: list[str]
 ) -> list[Facts | Findings]:
     count = (votes >= 0).sum(axis=1)
+    steps = f"{result.num_steps} step{'' if result.num_steps == 1 else 's'}"
     facts = Facts(
         [
             ("Items", len(votes)),
@@ -218,7 +236,7 @@ def _overview(
             ("Label model", result.method),
             (
                 "Fit",
-                f"{result.num_steps} steps, {'converged' if result.converged else 'not converged'}",
+                f"{steps}, {'converged' if result.converged else 'not converged'}",
             ),
             ("Expected accuracy", f"{100 * diagnosis.expected_accuracy:.1f} %"),
             ("Majority vote, expected", f"{100 * diagnosis.expected_majority_accuracy:.1f} %"),

@@ -142,7 +142,12 @@ def network_report(
         sections.append(
             Section(
                 "Against gold",
-                score_blocks(tree, judge(tree, log_conditionals, gold_nodes)),
+                score_blocks(
+                    tree,
+                    judge(tree, log_conditionals, gold_nodes),
+                    unknown=model.untrained_tasks,
+                    reason="there were no labels to learn them from",
+                ),
             )
         )
     if gold_nodes is not None and votes is not None:
@@ -190,7 +195,7 @@ def learning_curves(training: Training) -> list[Lines]:
     mark = (float(training.best_step), "kept")
     loss = Lines(
         "Loss",
-        "Mean over the steps before each evaluation, and on the items held out; the dashed upright "
+        "Mean over the steps before each evaluation, and on the items held out; the upright "
         "line is where the kept parameters come from.",
         "step",
         "loss",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,8 @@ from metal_jax.report._names import node_mass
 from metal_jax.task_tree import TaskTree
 
 _MOST_TASKS = 12
-_FEW = 10  # items with gold below which a diagram says nothing
+_LEAST_IN_BIN = 10  # items; the share of fewer says nothing
+_LEAST_APART = 0.02  # of probabilities that are told apart in a diagram
 
 
 def log_conditionals(tree: TaskTree, leaf_probs: np.ndarray) -> np.ndarray:
@@ -37,23 +38,54 @@ _judge = jax.jit(evaluate_predictions, static_argnums=0)
 
 
 def score_blocks(
-    tree: TaskTree, found: Evaluation, baseline: tuple[str, Evaluation] | None = None
+    tree: TaskTree,
+    found: Evaluation,
+    baseline: tuple[str, Evaluation] | None = None,
+    *,
+    unknown: Collection[str] = (),
+    reason: str = "",
 ) -> list[Block]:
-    """The table of scores, the calibration and the confusion matrices of the tasks with gold."""
+    """The table of scores, the calibration and the confusion matrices of the tasks with gold.
+
+    Args:
+        tree: the task tree.
+        found: scores.
+        baseline: a name and its scores.
+        unknown: names of tasks of which nothing is known; their calibration is left out.
+        reason: why nothing is.
+
+    Returns:
+        The blocks.
+    """
     tasks = [t for t in range(tree.num_tasks) if found.tasks.num_items[t] > 0]
     busiest = sorted(sorted(tasks, key=lambda t: -found.tasks.num_items[t])[:_MOST_TASKS])
     which = "" if len(busiest) == len(tasks) else f" The {len(busiest)} tasks with most items."
-    reliable = [t for t in busiest if found.tasks.num_items[t] >= _FEW]
     several = len(tasks) > 1
-    calibration, confusion = [], []
+    calibration, confusion, left_out, flat = [], [], [], []
     for t in busiest:
         task = tree.tasks[t].name if several else ""
-        bins = found.tasks.confidence[t].tolist(), found.tasks.bin_accuracy[t].tolist()
-        calibration += [calibration_figure(*bins, task)] if t in reliable else []
-        confusion.append(confusion_figure(found.confusion[t], tree.tasks[t].labels, task))
+        points = (np.asarray(x[t]) for x in (found.tasks.confidence, found.tasks.bin_accuracy))
+        bins = joined_bins(*points, num_items=int(found.tasks.num_items[t]))
+        if tree.tasks[t].name in unknown:
+            left_out.append(tree.tasks[t].name)
+        elif len(bins[0]) < 2:
+            flat.append(tree.tasks[t].name)
+        else:
+            calibration.append(calibration_figure(*bins, task))
+        confusion.append(
+            confusion_figure(np.asarray(found.confusion[t]), tree.tasks[t].labels, task)
+        )
     note = "A task is judged on the items whose gold path goes through it." + which
+    notes = [note if several else ""]
+    if left_out:
+        notes.append(f"Calibration is not drawn for {', '.join(left_out)}: {reason}.")
+    if flat:
+        notes.append(
+            f"Calibration is not drawn for {', '.join(flat)}: too few items with gold, or one "
+            "probability for nearly all of them."
+        )
     return [
-        _table(tree, found, tasks, baseline, note if several else ""),
+        _table(tree, found, tasks, baseline, " ".join(filter(None, notes))),
         *(Figures(figures) for figures in _few_tasks(calibration, confusion) if figures),
     ]
 
@@ -104,14 +136,46 @@ def _table(
     return Table("Scores against gold", note, columns, rows)
 
 
+def joined_bins(
+    confidence: np.ndarray, accuracy: np.ndarray, num_items: int
+) -> tuple[list[float], list[float]]:
+    """Bins of equal mass, neighbours joined where they cannot be told apart.
+
+    Which items of the same probability come into which bin is a matter of their order, and so is
+    the share of them that is right.
+
+    Args:
+        confidence: float[b], ascending.
+        accuracy: float[b].
+        num_items: of all bins together.
+
+    Returns:
+        Confidence and accuracy of the bins that are left.
+    """
+    share = num_items / len(confidence)
+    groups: list[list[int]] = []
+    for i, probability in enumerate(confidence.tolist()):
+        last = groups[-1] if groups else []
+        few = len(last) * share < _LEAST_IN_BIN
+        if last and (few or probability - confidence[last[0]] < _LEAST_APART):
+            last.append(i)
+        else:
+            groups.append([i])
+    if len(groups) > 1 and len(groups[-1]) * share < _LEAST_IN_BIN:
+        rest = groups.pop()
+        groups[-1] += rest
+    means = ([float(part[group].mean()) for group in groups] for part in (confidence, accuracy))
+    return next(means), next(means)
+
+
 def calibration_figure(
     confidence: Sequence[float], accuracy: Sequence[float], task: str = ""
 ) -> Points:
-    """A reliability diagram over bins of equal mass."""
+    """A reliability diagram over bins of items."""
     return Points(
         f"Calibration{', ' if task else ''}{task}",
-        "Ten bins with as many items each; on the dashed line confidence is accuracy, below it the "
-        "labels are too sure.",
+        "Items in bins by their probability; on the dashed line confidence is accuracy, below it "
+        "the labels are too sure.",
         "mean probability of the label",
         "share that is right",
         [f"bin {i}" for i in range(1, len(confidence) + 1)],

@@ -83,12 +83,12 @@ def _row(columns: Sequence[Column], row: Sequence[Any]) -> str:
     cells = []
     for i, (column, cell) in enumerate(zip(columns, row, strict=True)):
         if i == 0:
-            cells.append(tag("th", escape(cell), scope="row", dir="auto"))
+            cells.append(tag("th", _breakable(cell), scope="row", dir="auto"))
         elif column.kind == "interval":
             cells.append(_interval(cell))
         elif column.kind == "text":
             full = str(cell)
-            shown = escape(full)
+            shown = _breakable(full)
             if len(full) > _MOST_TEXT:
                 shown = tag("span", shown, class_="clamp", title=full)
             cells.append(tag("td", shown, dir="auto"))
@@ -97,6 +97,11 @@ def _row(columns: Sequence[Column], row: Sequence[Any]) -> str:
             key = None if not isinstance(cell, int | float) or math.isnan(cell) else repr(cell)
             cells.append(tag("td", escape(shown), class_="num", data_sort=key or ""))
     return tag("tr", *cells)
+
+
+def _breakable(cell: Any) -> str:
+    """Text that may be broken after underscores, where long names are best broken."""
+    return escape(cell).replace("_", "_<wbr>")
 
 
 def _interval(cell: Interval) -> str:

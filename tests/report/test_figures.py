@@ -1,6 +1,7 @@
 """What the figures show, against brute force."""
 
 import math
+import re
 
 import numpy as np
 import pages
@@ -9,10 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metal_jax import exhaust, report
-from metal_jax.report._draw_rows import draw_heat_map
+from metal_jax.report._draw_rows import draw_dots, draw_heat_map
 from metal_jax.report._exhaust_report import _errors
+from metal_jax.report._figures import Dots, DotSeries
 from metal_jax.report._label_figures import level_figures, overlap_figures
+from metal_jax.report._label_report import _unvoted_tasks
 from metal_jax.report._scales import number, round_ticks, scale_of, tick_labels
+from metal_jax.report._score_figures import joined_bins, judge, log_conditionals, score_blocks
+from metal_jax.report._svg import width_of
 from metal_jax.task_tree import TaskTree, node_sum
 
 TREE = pages.TREE
@@ -50,9 +55,59 @@ def test_most_lfs_are_kept_where_there_are_too_many():
     votes = np.zeros((4, 60), int)
     votes[:2, :20] = -1
     both, _ = overlap_figures(votes, TaskTree.single(2), [str(j) for j in range(60)])
-    assert len(both.rows) == 48
+    assert len(both.rows) == 42
     assert {str(j) for j in range(20, 60)} < set(both.rows)
     assert "of 60" in both.caption
+
+
+def test_overlaps_of_long_names_fit_half_a_page():
+    votes = np.zeros((4, 60), int)
+    for m in (60, 42, 30, 20):
+        names = [f"keyword_mentions_{j}_long" for j in range(m)]
+        both, _ = overlap_figures(votes[:, :m], TaskTree.single(2), names)
+        assert draw_heat_map(both)[1] <= 520, m
+
+
+@pytest.mark.parametrize(
+    ("confidence", "accuracy", "num_items", "joined"),
+    [
+        ([0.2, 0.4, 0.6], [0.1, 0.3, 0.5], 30, ([0.2, 0.4, 0.6], [0.1, 0.3, 0.5])),
+        ([0.2, 0.4, 0.6, 0.8], [0.1, 0.3, 0.5, 0.7], 20, ([0.3, 0.7], [0.2, 0.6])),
+        ([0.2, 0.4, 0.6, 0.8], [0.0, 0.3, 0.6, 0.7], 16, ([0.5], [0.4])),
+        ([0.5, 0.5, 0.51, 0.9], [0.0, 1.0, 0.5, 1.0], 400, ([1.51 / 3, 0.9], [0.5, 1.0])),
+    ],
+)
+def test_bins_that_say_little_are_joined(confidence, accuracy, num_items, joined):
+    found = joined_bins(np.array(confidence), np.array(accuracy), num_items)
+    for part, expected in zip(found, joined, strict=True):
+        assert part == pytest.approx(expected)
+
+
+def test_a_task_without_votes_has_no_calibration():
+    _, votes, gold, probs = pages.fitted()
+    assert _unvoted_tasks(TREE, votes) == set()
+    top = TREE.task_nodes[0]
+    others = {task.name for task in TREE.tasks[1:]}
+    assert _unvoted_tasks(TREE, np.array([[top.start, -1], [-2, top.start + 1]])) == others
+    below = TREE.task_nodes[1].start
+    assert _unvoted_tasks(TREE, np.array([[below]])) == set()
+
+    found = judge(TREE, log_conditionals(TREE, probs), gold[:, None])
+    whole = score_blocks(TREE, found)
+    part = score_blocks(TREE, found, unknown=others, reason="no LF votes there")
+    assert f"not drawn for {', '.join(sorted(others))}: no LF votes there." in part[0].note
+    for blocks, drawn in ((whole, 2), (part, 1)):
+        titles = [figure.title for block in blocks[1:] for figure in block.figures]
+        assert sum(title.startswith("Calibration") for title in titles) == drawn
+        assert sum(title.startswith("Confusion") for title in titles) == TREE.num_tasks
+
+
+def test_names_stay_inside_the_drawing():
+    for name in ("measurement_conversion", "W" * 30, "i" * 30, "m"):
+        drawn, _, _ = draw_dots(Dots("", "", "x", [name], [DotSeries("", [0.5], "dot", "main")]))
+        pattern = r'<text x="([\d.]+)"[^>]*><title>[^<]*</title>([^<]*)'
+        ((end, shown),) = re.findall(pattern, drawn)
+        assert width_of(shown) <= float(end), name
 
 
 def test_labels_of_each_level():
