@@ -12,8 +12,9 @@ from metal_jax.report._svg import escape, line, mark, short, tag, text, width_of
 
 _WIDTH = 340
 _ROW = 18
-_LEFT_MOST = 130
+_LEFT_MOST = 140
 _CHARACTERS = 19
+_NAME_SIZE = 11  # pixels, as in report.css
 _TEXT_CELL = 26  # a cell that holds a number
 _LEAST_CELL, _MOST_CELL = 9, 34
 _MAP_WIDTH = 485
@@ -23,8 +24,8 @@ _KEY_WIDTH = 18 + 12 * _KEY_CELLS + 40
 
 def draw_dots(figure: Dots) -> tuple[str, int, int]:
     """The inside of the drawing, its width and its height."""
-    names = [_fitting(str(row), _LEFT_MOST - 14) for row in figure.rows]
-    left = max(map(width_of, names), default=0) + 14
+    names = [_fitting(str(row), _LEFT_MOST - 14, _NAME_SIZE) for row in figure.rows]
+    left = max(map(_small(_NAME_SIZE), names), default=0) + 14
     height = 12 + _ROW * len(names) + 38
     bottom = height - 38
     values = [v for s in figure.series for part in (s.values, s.low, s.high) if part for v in part]
@@ -172,10 +173,10 @@ def _cell_of(rows: list[str], num_columns: int) -> int:
     return _LEAST_CELL
 
 
-def _fitting(name: str, width: float) -> str:
+def _fitting(name: str, width: float, size: float) -> str:
     """A name cut to a number of characters, and to a width."""
     cut = (short(name, most) for most in range(_CHARACTERS, 1, -1))
-    return next((name for name in cut if width_of(name) <= width), "\u2026")
+    return next((name for name in cut if width_of(name, size) <= width), "\u2026")
 
 
 def _small(size: float):

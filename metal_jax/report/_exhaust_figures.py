@@ -15,6 +15,7 @@ from metal_jax.report._figures import Bars, Lines, Points, Series
 _MOST_CURVES = 150
 _MOST_POINTS = 1500
 _BINS = 24
+_LOG_FROM = 10  # largest over smallest, where a logarithmic scale begins
 
 
 class Forecast(NamedTuple):
@@ -113,8 +114,10 @@ def _quantiles(curves: Sequence) -> tuple[list[int], list[list[float]]]:
 def target_figure(name: str, values: np.ndarray) -> Bars:
     """How a target is distributed over the runs."""
     known = values[np.isfinite(values)]
-    log = is_log_modelled(name)
-    shown = np.log10(known[known > 0]) if log else known
+    positive = known[known > 0]
+    log = is_log_modelled(name) and len(positive) > 0
+    log = log and positive.max() > _LOG_FROM * positive.min()
+    shown = np.log10(positive) if log else known
     heights, edges = (
         np.histogram(shown, bins=_BINS) if len(shown) else (np.zeros(1, int), np.array([0.0, 1.0]))
     )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from metal_jax import exhaust, report
 from metal_jax.report._draw_rows import draw_dots, draw_heat_map
+from metal_jax.report._exhaust_figures import target_figure
 from metal_jax.report._exhaust_report import _errors
 from metal_jax.report._figures import Dots, DotSeries
 from metal_jax.report._label_figures import level_figures, overlap_figures
@@ -107,7 +108,7 @@ def test_names_stay_inside_the_drawing():
         drawn, _, _ = draw_dots(Dots("", "", "x", [name], [DotSeries("", [0.5], "dot", "main")]))
         pattern = r'<text x="([\d.]+)"[^>]*><title>[^<]*</title>([^<]*)'
         ((end, shown),) = re.findall(pattern, drawn)
-        assert width_of(shown) <= float(end), name
+        assert width_of(shown, 11) <= float(end), name
 
 
 def test_labels_of_each_level():
@@ -244,3 +245,12 @@ def test_the_text_of_a_cell_can_be_read_on_its_shade():
     assert "<text x=" in drawing
     assert drawing.count('class="cell-text strong"') == 1
     assert drawing.count('class="cell"') == 3  # a cell without items is left empty
+
+
+def test_seconds_are_on_a_logarithmic_scale_where_they_differ_much():
+    near = target_figure("seconds", np.array([1400.0, 1500.0, np.nan]))
+    assert (near.edges[0], near.edges[-1]) == (1400, 1500)
+    far = target_figure("seconds", np.array([10.0, 1000.0]))
+    assert far.edges[0] == pytest.approx(1)
+    assert far.edges[-1] == pytest.approx(3)
+    target_figure("seconds", np.array([0.0, np.nan]))
