@@ -12,6 +12,7 @@ from rich.table import Table
 
 from metal_jax.cli._analyze_guide import guide_records, print_guide
 from metal_jax.cli._common import (
+    TREE_HELP,
     VOTES_HELP,
     add_gold_option,
     add_output_options,
@@ -39,6 +40,7 @@ _NEARLY_ALL = 0.99  # of the items: majority vote would do
 _MOST_POLARITY = 36  # characters of class names that are shown for an LF
 
 _EPILOG = f"""{VOTES_HELP}
+{TREE_HELP}
 {TEXTS_HELP}
 
 Examples:
@@ -66,7 +68,7 @@ def add_command(commands: Any) -> None:
         type=int,
         default=40,
         metavar="N",
-        help="rows of the table of LFs, those with most votes; 0 = all (default: 40)",
+        help="rows of the table of LFs, those with most votes; 0: all (default: 40)",
     )
     add_seed_option(parser)
     add_output_options(parser)

@@ -14,6 +14,7 @@ import numpy as np
 
 from metal_jax._core.archives import save_arrays
 from metal_jax.cli._common import (
+    TREE_HELP,
     add_out_option,
     add_output_options,
     check_writable,
@@ -27,11 +28,14 @@ from metal_jax.cli._progress import quiet_progress
 if TYPE_CHECKING:
     from metal_jax.labeling import AppliedVotes, ApplyProgress, LabelingFunction
 
-_EPILOG = """
+_EPILOG = f"""{TREE_HELP}
+
 LFS.py is a Python module, which is imported: every labelling function that stands in it, on its own
-or in a list, in the order of the file. ITEMS.jsonl has a JSON object a line, which LFs see as a
-mapping; "item", if it is there, is its name. The output is an .npz of L, lf_names and perhaps
-items, which `analyze` and `label` read.
+or in a list, in the order of the file, such as
+  from metal_jax.labeling import keyword_lf
+  goal = keyword_lf("goal", "topic", "sport", ["goal", "match"])
+ITEMS.jsonl has a JSON object a line, which LFs see as a mapping; "item", if it is there, is its
+name. The output is an .npz of L, lf_names and perhaps items, which `analyze` and `label` read.
 
 With --cache, LFs that did not change do not run again. Without it, votes are kept in <out>.partial
 while the command runs, so that one that was interrupted goes on where it was.

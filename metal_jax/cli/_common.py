@@ -36,6 +36,10 @@ class UsageError(ValueError):
     """Arguments that do not parse; says already where help is."""
 
 
+TREE_HELP = """
+A task tree is JSON: a task, its labels, and beneath a label the task that refines it, such as
+  {"topic": {"sport": {"game": ["ball", "board"]}, "trade": null}}"""
+
 VOTES_HELP = """
 VOTES is one of
   votes.npz       L: int[items, LFs], class ids or node ids of the tree, -1 = abstain;
@@ -79,11 +83,12 @@ def add_seed_option(parser: Any) -> None:
     )
 
 
-def add_gold_option(parser: argparse.ArgumentParser, use: str) -> None:
+def add_gold_option(parser: argparse.ArgumentParser, use: str, *, required: bool = False) -> None:
     """The option that names a file of gold labels, and what they are used for."""
     parser.add_argument(
         "--gold",
         type=Path,
+        required=required,
         metavar="FILE",
         help=f"known labels {use}: .npz with Y (-1 = unknown), .npy, WRENCH .json, or .csv with "
         "item and label",

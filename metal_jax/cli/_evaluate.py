@@ -48,7 +48,7 @@ def add_command(commands: Any) -> None:
         epilog=_EPILOG,
     )
     add_model_arguments(parser)
-    add_gold_option(parser, "to compare with")
+    add_gold_option(parser, "to compare with", required=True)
     parser.add_argument(
         "--votes",
         type=Path,
@@ -63,8 +63,6 @@ def add_command(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.gold is None:
-        raise ValueError("--gold: say what to compare with")
     from metal_jax import labeling, network
 
     with quiet_progress(options) as say:

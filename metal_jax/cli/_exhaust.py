@@ -48,12 +48,21 @@ Examples:
 """
 
 
+_STEPS_EPILOG = """
+Examples:
+  metal-jax exhaust import logs/ --out runs.jsonl
+  metal-jax exhaust fit runs.jsonl --out predictor
+  metal-jax exhaust search predictor candidates.jsonl
+"""
+
+
 def add_command(commands: Any) -> None:
     """Add the command, and its own sub-commands, to the parser's sub-commands."""
     exhaust = commands.add_parser(
         "exhaust",
         help="predict untrained networks from training logs",
         description="Predict the metrics of untrained networks from the logs of trained ones.",
+        epilog=_STEPS_EPILOG,
     )
     steps = exhaust.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _exhaust_import.add_command(steps)

@@ -12,6 +12,7 @@ import numpy as np
 
 from metal_jax._core.archives import load_arrays, save_arrays
 from metal_jax.cli._common import (
+    TREE_HELP,
     VOTES_HELP,
     add_gold_option,
     add_out_option,
@@ -41,6 +42,7 @@ _RESERVED = (
 )  # fmt: skip
 
 _EPILOG = f"""{VOTES_HELP}
+{TREE_HELP}
 
 The output is an .npz, written in one step, of
   probs          float[items, k] of a single task, in the order of leaf_names

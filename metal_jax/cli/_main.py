@@ -58,6 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(f"failed: {type(error).__name__}: {_one_line(error)} (--debug shows where)", 1)
 
 
+_EPILOG = """
+metal-jax COMMAND --help tells what a command reads and writes, with examples.
+
+Examples:
+  metal-jax report votes votes.csv --out report.html
+  metal-jax label votes.csv --out probs.npz
+  metal-jax train --votes votes.npz --features texts.jsonl --tree tree.json --out model
+  metal-jax exhaust import logs/ --out runs.jsonl
+
+Exit statuses: 0 done, 1 failed, 2 bad input, 130 interrupted.
+"""
+
 INTERRUPTED = 130
 """As a shell says of a program that SIGINT, signal 2, has ended: 128 + 2."""
 
@@ -75,7 +87,11 @@ def _one_line(error: Exception) -> str:
 
 def parser() -> Parser:
     """The parser of the whole command line."""
-    main_parser = Parser(prog="metal-jax", description=str(metal_jax.__doc__).partition("\n")[0])
+    main_parser = Parser(
+        prog="metal-jax",
+        description=str(metal_jax.__doc__).partition("\n")[0],
+        epilog=_EPILOG,
+    )
     main_parser.add_argument(
         "--version", action="version", version=metal_jax.__version__, help="show the version"
     )

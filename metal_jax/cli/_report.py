@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from metal_jax.cli import _report_exhaust
 from metal_jax.cli._common import (
+    TREE_HELP,
     VOTES_HELP,
     add_gold_option,
     add_seed_option,
@@ -33,7 +34,15 @@ if TYPE_CHECKING:
     from metal_jax.report import Training
     from metal_jax.task_tree import TaskTree
 
+_EPILOG = """
+Examples:
+  metal-jax report votes votes.csv --out report.html
+  metal-jax report network model --out report.html
+  metal-jax report exhaust runs.jsonl --out report.html
+"""
+
 _VOTES_EPILOG = f"""{VOTES_HELP}
+{TREE_HELP}
 {TEXTS_HELP}
 
 Examples:
@@ -56,6 +65,7 @@ def add_command(commands: Any) -> None:
         "report",
         help="one HTML file to look at: votes, a network, or recorded runs",
         description="Write a report as one HTML file that opens from disk.",
+        epilog=_EPILOG,
     )
     kinds = report.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_votes(kinds)

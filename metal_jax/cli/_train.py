@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metal_jax.cli._common import (
+    TREE_HELP,
     VOTES_HELP,
     add_gold_option,
     add_out_option,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 _AUTO = {"texts": "bag", "features": "features", "embeddings": "embeddings"}
 
 _EPILOG = f"""{VOTES_HELP}
+{TREE_HELP}
 {ITEMS_HELP}
 Items and votes are matched by name where both have names, otherwise by order.
 

@@ -38,8 +38,8 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         "--dropout",
         type=float,
         default=0.5,
-        metavar="N",
-        help="after each layer of the trunk (default: 0.5)",
+        metavar="SHARE",
+        help="share of the units left out after each layer of the trunk (default: 0.5)",
     )
 
 
@@ -79,13 +79,14 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         ("--consistency", float, 0.0, "weight of what it teaches itself on unlabelled items"),
     ]
     for name, kind, default, text in numbers:
+        metavar = "N" if kind is int else "X"
         group.add_argument(
-            name, type=kind, default=default, metavar="N", help=f"{text} (default: {default:g})"
+            name, type=kind, default=default, metavar=metavar, help=f"{text} (default: {default:g})"
         )
     group.add_argument(
         "--weight-decay",
         type=float,
-        metavar="N",
+        metavar="X",
         help=f"decoupled (default: {_WEIGHT_DECAY['bag']} for bag, else {_OTHER_WEIGHT_DECAY})",
     )
     add_seed_option(group)

@@ -304,7 +304,8 @@ def _record(path: Path) -> dict[str, Any]:
     try:
         return checkpoint.load_metadata(path)
     except Exception as error:  # Orbax says in many ways that a folder is no checkpoint
-        raise ValueError(f"{path}: no model of a network there ({type(error).__name__})") from None
+        why = "" if isinstance(error, ValueError) else f" ({type(error).__name__})"
+        raise ValueError(f"{path}: no model of a network there{why}") from None
 
 
 def _is_model(path: Path) -> bool:

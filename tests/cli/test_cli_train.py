@@ -433,4 +433,4 @@ def test_bad_predictions(folder, trained, capsys):
         assert (status, out, err.count("\n")) == (2, "", 1)
         assert message in err
     status, _, err = run(capsys, "evaluate", "model", "x.npz")
-    assert (status, "--gold: say what to compare with" in err) == (2, True)
+    assert (status, "required: --gold" in err) == (2, True)
