@@ -243,18 +243,18 @@ def test_completion_scripts_hold_every_option_and_are_valid(scripts, shell, tmp_
         subprocess.run([shell, "-n", str(path)], check=True)
 
 
+COMPLETED = [
+    (["metal-jax", "ex"], {"export", "exhaust"}),
+    (["metal-jax", "exhaust", "s"], {"search"}),
+    (["metal-jax", "label", "--meth"], {"--method"}),
+    (["metal-jax", "label", "--method", "ma"], {"majority", "mace"}),
+    (["metal-jax", "completion", ""], {"bash", "zsh", "fish"}),
+    (["metal-jax", "analyze", "vo"], {"votes.npz"}),
+]
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["metal-jax", "ex"], {"export", "exhaust"}),
-        (["metal-jax", "exhaust", "s"], {"search"}),
-        (["metal-jax", "label", "--meth"], {"--method"}),
-        (["metal-jax", "label", "--method", "ma"], {"majority", "mace"}),
-        (["metal-jax", "completion", ""], {"bash", "zsh", "fish"}),
-        (["metal-jax", "analyze", "vo"], {"votes.npz"}),
-    ],
-)
+@pytest.mark.parametrize(("words", "expected"), COMPLETED)
 def test_bash_completes(folder, scripts, words, expected):
     line = "\n".join(
         [
@@ -269,6 +269,19 @@ def test_bash_completes(folder, scripts, words, expected):
     )
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == expected
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish")
+@pytest.mark.parametrize(("words", "expected"), COMPLETED)
+def test_fish_completes(folder, scripts, words, expected, tmp_path):
+    path = tmp_path / "script.fish"
+    path.write_text(scripts["fish"])
+    line = f"source '{path}'; complete -C '{' '.join(words)}'"
+    env = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(
+        ["fish", "-c", line], capture_output=True, text=True, check=True, env=env, cwd=folder
+    )
+    assert {line.partition("\t")[0] for line in done.stdout.splitlines()} == expected
 
 
 def test_completion_without_its_extra_says_what_to_install(monkeypatch, capsys):
