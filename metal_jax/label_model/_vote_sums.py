@@ -93,7 +93,13 @@ def _chosen_rows(votes: jax.Array, full: jax.Array) -> jax.Array:
     def on_cpu(votes: jax.Array) -> jax.Array:
         if not isinstance(votes.shape[0], int) or votes.shape[0] < FEW_ITEMS:
             return product(votes)
-        return _map_blocks(lambda part: _selected(part, full), _SELECT, votes, full.shape[2])
+        if votes.shape[0] < _SELECT:
+            return _selected(votes, full)
+        whole = votes.shape[0] - votes.shape[0] % _SELECT
+        blocks = votes[:whole].reshape(-1, _SELECT, votes.shape[1])
+        sums = jax.lax.map(lambda part: _selected(part, full), blocks)
+        # The rest is multiplied: selections of another length would have to be compiled.
+        return jnp.concatenate([sums.reshape(whole, -1), product(votes[whole:])])
 
     def product(votes: jax.Array, size: int = _BLOCKS["cpu"]) -> jax.Array:
         return _map_blocks(lambda part: _rows_by_product(part, full), size, votes, full.shape[2])
@@ -125,6 +131,7 @@ def _rows_by_product(votes: jax.Array, full: jax.Array) -> jax.Array:
     return total
 
 
+@jax.jit  # traced once for all the calls in a program: that takes longer than to load it
 def _selected(votes: jax.Array, full: jax.Array) -> jax.Array:
     """`_chosen_rows` by selections, a few LFs at a time, with the items along the vector lanes."""
     num_nodes, m, width = full.shape
