@@ -13,6 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from metal_jax.label_model._tables import ConditionalTables, column_root_mask
+from metal_jax.label_model._votes import count_by_lf
 from metal_jax.labeling import ABSTAIN, NOT_ASKED, Columns
 from metal_jax.task_tree import TaskTree
 
@@ -100,8 +101,8 @@ def log_prior_density(tables: ConditionalTables, prior: DirichletPrior) -> jax.A
 def abstain_rates(matrix: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
     """float[m], the share of abstains among the items that an LF was asked about."""
     if weight is None and matrix.ndim == 2:
-        asked = np.count_nonzero(matrix != NOT_ASKED, axis=0)
-        return np.count_nonzero(matrix == ABSTAIN, axis=0) / np.maximum(asked, 1)
+        asked = count_by_lf(matrix != NOT_ASKED)
+        return count_by_lf(matrix == ABSTAIN) / np.maximum(asked, 1)
     weight = np.ones(len(matrix)) if weight is None else weight
     if matrix.ndim == 3:
         silent = 1 - weight @ matrix.sum(axis=2) / weight.sum()

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metal_jax.label_model._votes import count_by_lf
 from metal_jax.labeling import ABSTAIN, Columns
 from metal_jax.task_tree import TaskTree
 
@@ -106,9 +107,8 @@ def lf_roots(votes: np.ndarray, tree: TaskTree) -> LFRoots:
     else:
         if len(tree.roots) == 1:  # nothing to tell apart: only how often each LF votes
             number = np.arange(votes.shape[1])
-            return LFRoots(
-                number, np.zeros_like(number), (votes >= 0).sum(0).astype(float), len(number)
-            )
+            count = count_by_lf(votes >= 0).astype(float)
+            return LFRoots(number, np.zeros_like(number), count, len(number))
         item, lf = np.nonzero(votes >= 0)
         cell = lf * tree.num_nodes + votes[item, lf]
         by_node = np.bincount(cell, minlength=votes.shape[1] * tree.num_nodes)

@@ -7,6 +7,7 @@ import pytest
 
 from metal_jax.label_model import _vote_sums
 from metal_jax.label_model._vote_sums import leaf_scores, vote_sums
+from metal_jax.label_model._votes import count_by_lf
 from metal_jax.task_tree import TaskTree, log_normalise_roots
 
 
@@ -88,3 +89,10 @@ def test_leaf_scores_differ_from_the_sums_by_a_number_for_each_root(n):
     np.testing.assert_allclose(scores[:, -1], sums[:, -1], atol=1e-5)
     ours, expected = (log_normalise_roots(tree, x[:, :-1]) for x in (scores, sums))
     np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (255, 3), (40_000, 3), (300, 5000), (21_000, 50)])
+def test_counts_by_lf_are_sums(n, m):
+    mask = np.random.default_rng(0).random((n, m)) < 0.9
+    np.testing.assert_array_equal(count_by_lf(mask), mask.sum(axis=0))
+    np.testing.assert_array_equal(count_by_lf(np.asfortranarray(mask)), mask.sum(axis=0))
