@@ -111,16 +111,18 @@ def roofline(rows: Sequence[dict[str, Any]], path: Path) -> None:
     for platform in dict.fromkeys(row["platform"] for row in points):
         here = [row for row in points if row["platform"] == platform]
         limits = here[-1]["ceilings"]
-        intensity = [10.0**x for x in range(-2, 5)]
-        for name in ("float32", "int8"):
-            roof = [min(limits[name], x * limits["copy"]) for x in intensity]
-            axes.plot(intensity, roof, label=f"{platform}: {name}")
-        for kernel in dict.fromkeys(row["kernel"] for row in here):
+        for name, style in (("float32", "-"), ("int8", "--")):
+            ridge = limits[name] / limits["copy"]  # the roof bends here
+            roof = [0.01 * limits["copy"], limits[name], limits[name]]
+            axes.plot([0.01, ridge, 1e4], roof, style, color="0.5", label=f"{platform}: {name}")
+        for i, kernel in enumerate(dict.fromkeys(row["kernel"] for row in here)):
             mine = [row for row in here if row["kernel"] == kernel]
             axes.scatter(
                 [row["operations"] / row["bytes"] for row in mine],
                 [row["operations_per_second"] for row in mine],
                 label=kernel,
+                color=f"C{i % 10}",
+                marker="os^D"[i // 10 % 4],
                 s=24,
             )
     axes.set(xscale="log", yscale="log", xlabel="operations per byte", ylabel="operations / s")
