@@ -8,6 +8,14 @@ import pytest
 from metal_jax._core.interrupts import interrupts_deferred
 
 
+@pytest.fixture(autouse=True)
+def _felt():
+    """Python's own handler, also where the tests run in the background of a script."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupted(times, done, error=None):
     with interrupts_deferred():
         for _ in range(times):
