@@ -105,6 +105,9 @@ def stream_all(path: Path, folder: Path, batch_items: int, num_devices: int) -> 
 
 def count_part(path: Path, batch_items: int, number: int, count: int) -> None:
     """Overlap statistics of one process's share; prints when it starts and ends."""
+    if hasattr(os, "sched_setaffinity"):  # XLA's threads are not bound by its own flags
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[number % len(cores)]})
     import jax
 
     from metal_jax.labeling import Columns as Cols
