@@ -20,11 +20,12 @@ from metal_jax._core.records import RecordWriter
 from metal_jax.exhaust._records import RecordError, Run, from_json, to_json
 
 MAX_LINE = 1 << 26
+# What the standard library raises for archives that are cut, damaged or of another kind.
 _CUT = (
     EOFError,
     OSError,
-    NotImplementedError,
-    RuntimeError,
+    NotImplementedError,  # of zipfile, for a compression that it does not know
+    RuntimeError,  # of zipfile, for an entry that is encrypted
     zlib.error,
     lzma.LZMAError,
     tarfile.TarError,

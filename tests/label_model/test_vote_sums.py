@@ -96,3 +96,12 @@ def test_counts_by_lf_are_sums(n, m):
     mask = np.random.default_rng(0).random((n, m)) < 0.9
     np.testing.assert_array_equal(count_by_lf(mask), mask.sum(axis=0))
     np.testing.assert_array_equal(count_by_lf(np.asfortranarray(mask)), mask.sum(axis=0))
+
+
+def test_impossible_votes_leave_no_nan_where_rows_are_looked_up():
+    tree, lf, symbol = TaskTree.single(20), np.zeros(20, int), np.arange(20)
+    table = np.zeros((20, 20), np.float32)
+    table[0, 10:] = -np.inf  # of the last leaf too
+    scores = leaf_scores(jnp.array([[0], [1]]), lf, symbol, table, tree)
+    probs = np.exp(log_normalise_roots(tree, scores))
+    np.testing.assert_allclose(probs, [[0.1] * 10 + [0] * 10, [0.05] * 20], atol=1e-6)
