@@ -22,13 +22,13 @@ def add_command(commands: Any) -> None:
     reproduce = commands.add_parser(
         "reproduce",
         help="rerun a paper's table",
-        description="Rerun a paper's table; without PAPER both, with their default settings.",
+        description="Rerun a paper's table; without a paper both, with their default settings.",
         epilog=_EPILOG,
     )
     add_output_options(reproduce)
     reproduce.set_defaults(run=_both)
     papers = reproduce.add_subparsers(
-        title="papers", metavar="PAPER", help="which, with settings of its own"
+        title="papers", metavar="[PAPER]", help="which, with settings of its own"
     )
     _reproduce_metal.add_paper(papers)
     _reproduce_exhaust.add_paper(papers)

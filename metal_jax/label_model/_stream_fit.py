@@ -6,8 +6,8 @@ It is the model of `_mixture` and its exact EM; only the order of the work diffe
    of LFs and the detectors' precisions follow from these counts alone.
 2. EM runs on a sample of the items in memory, until it rests. That costs no pass, and ends within
    the sampling error of the solution.
-3. Passes over all items, each an exact EM step from streamed sums, until a step moves no posterior
-   of the sample by more than the tolerance: a handful.
+3. Passes over all items, each an exact EM step from streamed sums and accelerated by those before
+   (`_stream_steps`), until a step moves no posterior of the sample by more than the tolerance.
 4. A last pass measures the correlation of annotators' errors within items.
 
 Memory is O(b m + sample + d^2), whatever the number of items. (EM over distinct rows of votes
@@ -30,8 +30,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from metal_jax.label_model._annotators import annotator_prior, annotator_tables
-from metal_jax.label_model._class_balance import checked_class_balance, log_balance_of
+from metal_jax.label_model._annotators import annotator_prior
+from metal_jax.label_model._class_balance import checked_class_balance
 from metal_jax.label_model._gold import checked_accuracy
 from metal_jax.label_model._lf_roots import lf_roots_of_columns
 from metal_jax.label_model._mixture_params import MixtureConfig
@@ -59,6 +59,13 @@ from metal_jax.label_model._stream_passes import (
     batch_posterior,
     of_one_shape,
     pass_sums,
+)
+from metal_jax.label_model._stream_steps import (
+    NO_HISTORY,
+    History,
+    maximise,
+    next_counts,
+    to_log_counts,
 )
 from metal_jax.label_model._tables import column_root_mask
 from metal_jax.label_model._votes import to_device
@@ -236,31 +243,35 @@ def _passes(
     )
     model = _stream_model(fitted, evidence, tree)
     sample = evidence.votes.astype(vote_dtype(tree))
-    trace, change = [], np.inf
-    if saved.arrays and "log_vote" in saved.arrays:
-        model = model._replace(
-            log_vote=to_device(saved.arrays["log_vote"]),
-            log_prior=to_device(saved.arrays["log_prior"]),
-        )
-        trace, change = saved.arrays["trace"].tolist(), float(saved.arrays["change"])
-    before = batch_posterior(model, sample, tree)
-    while len(trace) < stream.max_passes and not change <= config.tolerance:
+    trace, changes, given, history = [], [], None, NO_HISTORY
+    if saved.arrays and "given" in saved.arrays:
+        trace, changes = saved.arrays["trace"].tolist(), saved.arrays["changes"].tolist()
+        given = saved.arrays["given"]
+        history = History(saved.arrays["history_given"], saved.arrays["history_found"])
+        model = maximise(model, given, prior, tree, fixed_balance)
+    while len(trace) < stream.max_passes and not (changes and changes[-1] <= config.tolerance):
         sums: Any = pass_sums(model, batches(f"EM pass {len(trace) + 1}"), "em", tree, mesh)
-        counts = to_device(sums.counts)
-        log_vote = annotator_tables(counts, model.lf, model.own_root, prior)
-        log_prior = model.log_prior
-        if not fixed_balance:
-            log_prior = log_balance_of(to_device(sums.balance), prior.balance, tree)
-        model = model._replace(log_vote=log_vote, log_prior=log_prior)
-        after = batch_posterior(model, sample, tree)
-        change, before = float(jnp.max(jnp.abs(after - before))), after
+        found = to_log_counts(sums)
+        after = maximise(model, found, prior, tree, fixed_balance)
+        moved = batch_posterior(after, sample, tree) - batch_posterior(model, sample, tree)
         trace.append(float(sums.evidence))
+        changes.append(float(jnp.max(jnp.abs(moved))))
+        # The sample's solution was not made of counts of all items, so the first step is plain.
+        # Where a step has led astray, EM goes on plainly from there.
+        if len(changes) > 1 and changes[-1] > 2 * changes[-2]:
+            history = NO_HISTORY
+        elif given is not None:
+            history = history.then(given, found)
+        at_rest = changes[-1] <= config.tolerance or not len(history.given)
+        given = found if at_rest else next_counts(history)
+        model = maximise(model, given, prior, tree, fixed_balance)
         saved.write(
             {
-                "log_vote": np.asarray(log_vote),
-                "log_prior": np.asarray(log_prior),
                 "trace": np.asarray(trace),
-                "change": np.asarray(change),
+                "changes": np.asarray(changes),
+                "given": given,
+                "history_given": history.given,
+                "history_found": history.found,
             }
         )
     pairs: Any = pass_sums(model, batches("measuring correlation"), "residual", tree, mesh)
@@ -275,7 +286,7 @@ def _passes(
             correlation=to_device(np.clip(config.correlation_scale * correlation, 0, 1)),
         ),
         trace,
-        change,
+        changes[-1],
     )
 
 

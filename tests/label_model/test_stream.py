@@ -18,6 +18,7 @@ from metal_jax.label_model import (
     read_stream_labels,
 )
 from metal_jax.label_model._stream_counts import count_stream
+from metal_jax.label_model._stream_steps import NO_HISTORY, next_counts
 from metal_jax.labeling import VoteStream, synthetic_votes
 from metal_jax.task_tree import TaskTree
 
@@ -61,6 +62,35 @@ def test_the_likelihood_rises_from_pass_to_pass(streamed):
     assert rise[0] > 0
     # The priors take a little of it back in the end.
     assert rise.min() > -1e-2 * rise[0]
+
+
+@pytest.mark.slow
+def test_passes_are_few_where_em_is_slow():
+    """Wrong votes all name the first class."""
+    tree, draw = TaskTree.single(4), np.random.default_rng(3)
+    label = draw.integers(4, size=20_000)[:, None]
+    right = draw.random((20_000, 6)) < draw.uniform(0.55, 0.9, 6)
+    votes = np.where(draw.random(right.shape) < 0.5, np.where(right, label, 0), -1).astype(np.int8)
+    in_memory = fit(votes, tree)
+    result = fit_stream(np.split(votes, 2), tree, stream=StreamConfig(sample_items=2000))
+    assert result.converged
+    assert result.num_steps < in_memory.num_steps / 2
+    np.testing.assert_allclose(posterior(result, votes), posterior(in_memory, votes), atol=5e-3)
+
+
+def test_acceleration_solves_linear_maps_and_takes_one_plain_step_first():
+    draw = np.random.default_rng(0)
+    matrix = draw.normal(size=(3, 3))
+    matrix *= 0.99 / np.abs(np.linalg.eigvals(matrix)).max()
+    rest, given, history = draw.uniform(5, 6, 3), np.full(3, 5.0), NO_HISTORY
+    for step in range(8):
+        found = rest + matrix @ (given - rest)
+        history = history.then(given, found)
+        given = next_counts(history)
+        if step == 0:
+            np.testing.assert_array_equal(given, found)
+    np.testing.assert_allclose(given, rest, atol=1e-4)  # three differences span the space
+    assert len(history.given) == 4
 
 
 def test_devices_and_batches_change_nothing(votes, streamed):
