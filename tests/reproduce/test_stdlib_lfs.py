@@ -1,5 +1,7 @@
 """The hand-written labelling functions of the standard library's docstrings."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -52,11 +54,18 @@ def test_most_texts_are_covered_about_twice(votes):
 
 
 def test_better_than_chance_where_it_can_be_judged(dataset, votes):
-    gold = dataset.gold[dataset.splits["small"]]
-    table = summarise_lfs(votes["small"], dataset.tree, gold=gold)
-    judged = [row for row in table if row.num_correct + row.num_incorrect >= 10]
-    assert all(row.accuracy >= 0.4 for row in judged)
-    assert 0.7 <= np.median([row.accuracy for row in judged]) <= 0.95
+    tree, gold = dataset.tree, dataset.gold[dataset.splits["small"]]
+    leaves = gold[:, None] == tree.leaf_nodes  # gold nodes are leaves
+    share = tree.covers @ leaves.mean(axis=0)
+    table = summarise_lfs(votes["small"], tree, gold=gold)
+    judged = [j for j, row in enumerate(table) if row.num_correct + row.num_incorrect >= 10]
+    # They were written on the texts of Python 3.11; other versions have other texts.
+    on_own_texts = sys.version_info[:2] == (3, 11)
+    for j in judged:
+        column = votes["small"][:, j]
+        least = 0.4 if on_own_texts else 1.5 * share[column[column >= 0]].mean()
+        assert table[j].accuracy >= least, table[j].name
+    assert (0.7 if on_own_texts else 0.6) <= np.median([table[j].accuracy for j in judged]) <= 0.95
 
 
 def test_masked_name_is_not_looked_at(dataset):
