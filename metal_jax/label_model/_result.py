@@ -146,7 +146,7 @@ def posterior(
         >>> posterior(result, votes[:3]).argmax(axis=1).tolist()
         [0, 1, 1]
     """
-    matrix = checked_votes(votes, result.tree)
+    matrix = checked_votes(votes, result.tree, result.columns.num_lfs)
     given, columns = _split(result, matrix)
 
     def function(votes: ArrayLike) -> jax.Array:
@@ -265,6 +265,9 @@ def explain(result: FitResult, votes: ArrayLike) -> Explanation:
     Returns:
         Log-odds contributions that add up to the posterior exactly.
 
+    Raises:
+        ValueError: as `labeling.validate`, or another number of LFs.
+
     Example:
         >>> from metal_jax.label_model import fit_dawid_skene
         >>> votes = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 0], [0, 0, -1]] * 5)
@@ -273,7 +276,7 @@ def explain(result: FitResult, votes: ArrayLike) -> Explanation:
         >>> explanation.contributions.shape
         (1, 3, 2)
     """
-    matrix = checked_votes(votes, result.tree)
+    matrix = checked_votes(votes, result.tree, result.columns.num_lfs)
     prior, pushes = result.params.contributions(*_split(result, matrix), result.tree)
     if (pairs := result.lf_roots) is not None:
         total = jnp.zeros((len(pushes), pairs.num_lfs, pushes.shape[-1]), pushes.dtype)

@@ -152,6 +152,9 @@ def diagnose(
     Returns:
         The diagnosis.
 
+    Raises:
+        ValueError: as `labeling.validate`, or another number of LFs.
+
     Example:
         >>> from metal_jax.label_model import fit
         >>> votes = np.array([[0, 0, -1], [1, -1, 1], [0, 1, 0], [-1, 1, 1]] * 10)
@@ -159,8 +162,8 @@ def diagnose(
         [False, False]
     """
     tree, columns = result.tree, result.columns
-    matrix = checked_votes(votes, tree)
     m = columns.num_lfs
+    matrix = checked_votes(votes, tree, m)
     accuracy = np.asarray(lf_accuracy(result), float)
     mass = node_masses(result.class_balance, tree)
     by_node = np.zeros((m, tree.num_nodes))  # votes of each LF

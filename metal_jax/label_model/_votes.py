@@ -27,25 +27,29 @@ from metal_jax.labeling import Columns, used_columns, validate
 from metal_jax.task_tree import TaskTree
 
 
-def checked_votes(votes: ArrayLike, tree: TaskTree) -> np.ndarray:
+def checked_votes(votes: ArrayLike, tree: TaskTree, num_lfs: int | None = None) -> np.ndarray:
     """Hard votes as `labeling.validate` returns them, or soft votes checked.
 
     Args:
         votes: int[n, m] node ids, or float[n, m, N] shares.
         tree: the task tree.
+        num_lfs: m, of the fit that the votes are given to; None for any.
 
     Returns:
         The narrowest integers, or float32[n, m, N].
 
     Raises:
         ValueError: as `validate`; for soft votes a wrong shape, a share that is negative or not
-            finite, or shares of a vote that sum to more than one. Names the row and the LF.
+            finite, or shares of a vote that sum to more than one. Names the row and the LF. Or
+            votes of another number of LFs.
 
     Example:
         >>> checked_votes([[[0.7, 0.2]]], TaskTree.single(2)).shape
         (1, 1, 2)
     """
     array = np.asarray(votes)
+    if num_lfs is not None and array.ndim in (2, 3) and array.shape[1] != num_lfs:
+        raise ValueError(f"votes: got {array.shape[1]} LFs, expected the {num_lfs} of the fit")
     if array.ndim != 3:
         return validate(array, tree)
     n, m, width = array.shape

@@ -10,6 +10,8 @@ from reference import all_vote_patterns, enumerate_posterior, flat_majority
 from metal_jax.label_model import (
     CodedIncidence,
     ConditionalTables,
+    FitResult,
+    diagnose,
     explain,
     fit_dawid_skene,
     incidence,
@@ -194,3 +196,16 @@ def test_weighted_counts_by_loops(num_nodes):
         for lf, node in zip(columns.lf, columns.symbol, strict=True)
     ]
     np.testing.assert_allclose(vote_counts(votes, columns, weights), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("function", [posterior, explain, diagnose])
+@pytest.mark.parametrize("other", [1, 4, 6])
+def test_votes_of_another_number_of_lfs_are_refused(function, other):
+    tree, votes = TaskTree.single(2), np.random.default_rng(0).integers(-1, 2, (30, 6))
+    columns = used_columns(votes[:, :5])
+    share = np.full((len(columns.lf), 2), np.log(0.4))
+    tables = ConditionalTables(np.log([0.5, 0.5]), share, np.full((5, 2), np.log(0.2)))
+    result = FitResult("made", tables, columns, tree, True, "", 1, np.zeros(1))
+    for given in (votes[:, :other], np.eye(2)[np.maximum(votes[:, :other], 0)]):
+        with pytest.raises(ValueError, match=f"votes: got {other} LFs, expected the 5 of the fit"):
+            function(result, given)
