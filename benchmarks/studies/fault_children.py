@@ -32,6 +32,7 @@ class Outcome(NamedTuple):
         error: type and message of what it raised, "" for nothing.
         clean: whether the error is one that callers are told to expect.
         seconds: from its first word to its end.
+        killed: whether it died before it came to an end of its own.
     """
 
     said: list[str]
@@ -39,6 +40,7 @@ class Outcome(NamedTuple):
     error: str
     clean: bool
     seconds: float
+    killed: bool
 
 
 def in_child(
@@ -62,7 +64,7 @@ def in_child(
         _be_child(function, read, write, plain)
     os.close(write)
     said: list[str] = []
-    value, error, clean, first, rest = None, "", True, 0.0, b""
+    value, error, clean, first, rest, killed = None, "", True, 0.0, b"", True
     while True:
         left = None
         if kill_after is not None and first:
@@ -82,9 +84,11 @@ def in_child(
                 first = first or time.monotonic()
             else:
                 value, error, clean = record["value"], record["error"], record["clean"]
+                killed = False
     os.close(read)
     os.waitpid(child, 0)
-    return Outcome(said, value, error, clean, time.monotonic() - (first or time.monotonic()))
+    seconds = time.monotonic() - (first or time.monotonic())
+    return Outcome(said, value, error, clean, seconds, killed)
 
 
 def _be_child(function: Callable[[Say], Any], read: int, write: int, plain: bool) -> None:

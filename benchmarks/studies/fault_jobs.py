@@ -2,7 +2,8 @@
 
 A job's `run` does the work, from where an earlier one was stopped; it calls `say` with what is
 safe from then on. `lost` reads what is there, at any moment: it raises if anything is half-written,
-and counts the bytes of what was safe and is not there. `result` is what a finished job comes to.
+and counts the bytes of what was safe and is not there (of a training, its steps). `result` is what
+a finished job comes to.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,7 +148,35 @@ def _train(inputs: Path, folder: Path, say: Say) -> None:
     options = ["--steps", "150", "--evaluate-every", "5", "--patience", "0", "--widths", "4"]
     arguments = ["train", "--labels", str(inputs / "probs.npz"), "--features"]
     arguments += [str(inputs / "x.npz"), "--out", str(folder / "model"), "--quiet", *options]
-    _command([*arguments, "--log", str(folder / "runs.jsonl")], say)
+    with _saved_steps(folder / "model" / "checkpoints", say):
+        _command([*arguments, "--log", str(folder / "runs.jsonl")], say)
+
+
+@contextlib.contextmanager
+def _saved_steps(checkpoints: Path, say: Say) -> Iterator[None]:
+    """Say each step that has its checkpoint: what a kill from then on may not cost."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        said = 0
+        while not ended.wait(0.01):
+            if (step := _newest_step(checkpoints)) > said:
+                said = step
+                say(f"saved {step}")
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _newest_step(checkpoints: Path) -> int:
+    """0 without any; one that is being written has another name."""
+    names = [path.name for path in checkpoints.glob("*")]
+    return max((int(name) for name in names if name.isdigit()), default=0)
 
 
 def _command(arguments: Sequence[str], say: Say) -> None:
@@ -166,7 +196,8 @@ def _train_lost(folder: Path, said: Sequence[str]) -> int:
         json.loads((folder / "model" / "training.json").read_text())
     if (folder / "runs.jsonl").exists():
         _read_runs(folder / "runs.jsonl")
-    return 0
+    saved = max((int(text.split()[1]) for text in said if text.startswith("saved")), default=0)
+    return max(saved - _newest_step(folder / "model" / "checkpoints"), 0)
 
 
 def _train_result(folder: Path) -> str:
