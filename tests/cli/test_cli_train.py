@@ -323,6 +323,7 @@ def test_evaluation(folder, trained, capsys):
     assert "most frequent mistake" in out
 
 
+@pytest.mark.slow
 def test_calibration_on_held_out_gold(folder, trained, capsys):
     given = (*VECTORS, "--gold", "gold.npz", "--validation", "0.5", "--no-checkpoints")
     about = run_json(capsys, *given, "--out", "calibrated", "--calibrate")

@@ -146,6 +146,7 @@ def test_a_stream_of_the_same_batches_equals_data_on_the_device():
     assert_close(run(BatchStream(batches)).params, run().params)
 
 
+@pytest.mark.slow
 def test_replicas_of_a_stream_may_differ():
     batches = [take(slice(i, i + 8)) for i in range(0, 48, 8)]
     both = [b._replace(y=np.stack([b.y, -b.y])) for b in batches]
@@ -191,7 +192,7 @@ def test_micro_batches_of_a_plain_mean():
     assert_close(run(loss=unweighted, micro_batches=2).params, run(loss=unweighted).params)
 
 
-@pytest.mark.parametrize("size", [1, 2, 4, 8])
+@pytest.mark.parametrize("size", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4, 8))])
 def test_a_batch_spread_over_devices_equals_one_device(size):
     spread, alone = run(keys=KEYS, mesh=data_mesh(size)), run(keys=KEYS)
     assert_close(spread.params, alone.params)
@@ -285,6 +286,7 @@ def test_a_paused_run_goes_on_to_the_same_bits():
     assert_same_bits(paused.state, kept)
 
 
+@pytest.mark.slow
 def test_settings_of_replicas():
     def scaled(params, batch, key, settings):
         return settings["scale"] * loss(params, batch, key)[0]

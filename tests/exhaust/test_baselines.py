@@ -124,6 +124,7 @@ def test_random_ties_follow_the_seed(problem):
     assert (draws[0] != draws[2]).any()
 
 
+@pytest.mark.slow
 def test_live_paths_tell_the_accuracy_of_cells(data_folder):
     runs = read_open_logs(data_folder / "logs" / "nats", "nats").runs
     values = targets(runs, "test/accuracy@200", held_out="test")

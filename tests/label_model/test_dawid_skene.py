@@ -125,6 +125,7 @@ def test_bad_class_balances(balance, message):
         fit_dawid_skene([[0, 1], [1, 1]], TaskTree.single(2), balance)
 
 
+@pytest.mark.slow
 def test_edge_cases_have_defined_results():
     tree = TaskTree.single(3)
     with pytest.raises(ValueError, match="every LF abstains on every item"):
@@ -239,6 +240,7 @@ def test_gold_of_every_item_gives_counted_tables():
     np.testing.assert_allclose(np.exp(log_q), np.eye(2)[gold])
 
 
+@pytest.mark.slow
 def test_coarse_gold_labels_help():
     data = synthetic_votes(jax.random.key(0), 3000, 6, TREE, theta_range=(0.0, 0.6))
     coarse = TREE.node_parent[TREE.leaf_nodes[data.leaves]]

@@ -81,7 +81,17 @@ def check(name, case):
     report.messages()
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        *("one class", "one item"),
+        *(
+            pytest.param(c, marks=pytest.mark.slow)
+            for c in CASES
+            if c not in ("one class", "one item")
+        ),
+    ],
+)
 def test_the_default_is_defined(case):
     check("default", case)
 

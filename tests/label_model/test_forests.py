@@ -109,7 +109,7 @@ FITS = {
 
 @pytest.mark.parametrize(
     "fit_one",
-    [pytest.param(f, marks=[pytest.mark.slow] * (f in (dependencies, mace, listed))) for f in FITS],
+    [pytest.param(f, marks=[pytest.mark.slow] * (f is not fit_triplets)) for f in FITS],
 )
 def test_equals_the_fits_of_the_roots(fit_one, votes):
     whole, parts = votes

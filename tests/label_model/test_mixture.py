@@ -171,6 +171,7 @@ def test_a_given_class_balance_is_kept():
     np.testing.assert_allclose(fit(workers, TaskTree.single(3), balance).class_balance, balance)
 
 
+@pytest.mark.slow
 def test_edge_cases_have_defined_results():
     tree = TaskTree.single(3)
     with pytest.raises(ValueError, match="every LF abstains on every item"):
@@ -308,6 +309,7 @@ def test_bad_soft_votes_are_named(votes, message):
         fit(votes, TaskTree.single(3))
 
 
+@pytest.mark.slow
 def test_an_lf_copied_five_times_costs_less_than_it_costs_majority_vote():
     tree = TaskTree.single(3)
     votes, truth = keyword_votes(0)

@@ -141,6 +141,7 @@ def test_lbfgs_reaches_a_lower_loss_than_the_paper():
     assert fit_overlap(stats, tree).objective_trace[-1] <= sgd.objective_trace[-1] * 1.0001
 
 
+@pytest.mark.slow
 def test_a_forest_is_its_roots_side_by_side():
     forest = TaskTree.from_dict({"a": ["0", "1"], "b": ["0", "1"]})
     flat = TaskTree.single(2)

@@ -44,7 +44,7 @@ def hard_votes():
 
 
 @pytest.mark.usefixtures("x64")  # the two are summed in different orders
-@pytest.mark.parametrize("fit", [fit_dawid_skene, mace])
+@pytest.mark.parametrize("fit", [fit_dawid_skene, pytest.param(mace, marks=pytest.mark.slow)])
 def test_one_hot_soft_votes_are_hard_votes(fit):
     votes = hard_votes()
     soft = one_hot(votes, TREE)

@@ -93,6 +93,7 @@ def test_silent_lfs_unvoted_classes_and_needless_models_are_said():
     assert diagnose(fit(same, TREE), same).majority_would_do
 
 
+@pytest.mark.slow
 def test_an_added_worker_is_found_out_without_a_refit(result):
     for whole, fitter in ((result, fit), (CROWD_FIT(VOTES, TREE), CROWD_FIT)):
         for lf in (11, 9):  # the adversary, and the best

@@ -166,6 +166,7 @@ INPUTS = RNG.normal(size=(NUM_ITEMS, 3)).astype(np.float32)
 PARAMS = jax.jit(NETWORK.init)(jax.random.key(0), INPUTS)
 
 
+@pytest.mark.slow
 def test_slices_are_evaluations_of_their_items():
     membership = RNG.random((NUM_ITEMS, 3)) < [0.7, 0.3, 0]
     log_p = NETWORK.apply(PARAMS, INPUTS)

@@ -85,6 +85,7 @@ def test_learns_a_separable_problem():
     assert result.train_loss[-1] < result.train_loss[0]
 
 
+@pytest.mark.slow
 def test_learns_a_forest():
     x = EXAMPLES.inputs
     leaf_a = np.eye(2)[(x[:, 0] < 0).astype(int)]

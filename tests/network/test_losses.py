@@ -274,7 +274,17 @@ def gradient_of(name, examples, params=None):
     return run(params, optimiser.init(params), batch, jax.random.key(1))[:2]
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("default", "consistency"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in VARIANTS
+            if name not in ("default", "consistency")
+        ),
+    ],
+)
 def test_masked_tasks_have_no_gradient_and_their_labels_are_not_read(name):
     # The labels of the tasks under "y" change; the mass of "y" itself does not.
     under = TREE.covers[TREE.node("a", "y")]
@@ -402,6 +412,7 @@ SMALL = build(SMALL_TREE, IDENTITY, NetworkConfig((4,), dropout=0.2))
 SMALL_EXAMPLES = Examples(INPUTS, RNG.dirichlet(np.ones(3), NUM_ITEMS))
 
 
+@pytest.mark.slow
 def test_state_is_kept_and_a_task_without_labels_is_named_and_left_alone():
     consistency = ConsistencyConfig(threshold=0.0, ramp_up_steps=5)
     config = FitConfig(

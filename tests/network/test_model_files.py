@@ -48,7 +48,10 @@ def vectors():
     return make_model("features")
 
 
-@pytest.mark.parametrize("kind", ITEMS)
+@pytest.mark.parametrize(
+    "kind",
+    ["bag", "features", *(pytest.param(k, marks=pytest.mark.slow) for k in ("lstm", "embeddings"))],
+)
 def test_a_loaded_model_predicts_bit_for_bit(kind, tmp_path):
     model = make_model(kind)
     save_model(tmp_path / "model", model)

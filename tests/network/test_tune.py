@@ -80,6 +80,7 @@ def num_programs():
     return run_steps._cache_size()  # pyright: ignore[reportFunctionMemberAccess]
 
 
+@pytest.mark.slow
 def test_trials_of_one_program_equal_separate_fits():
     space = {
         "optimiser.learning_rate": LogUniform(1e-2, 1e-1),
@@ -167,6 +168,7 @@ def test_the_key_decides(halving):
     assert other.best_settings != halving.best_settings
 
 
+@pytest.mark.slow
 def test_how_many_are_trained_at_once_changes_nothing(halving):
     other = search(max_replicas=2)
     assert_same_curves(other.table, halving.table)

@@ -114,7 +114,9 @@ def test_graver_findings_silence_lighter_ones() -> None:
     [
         (lambda path: load_trec(path).dataset, "votes/wrench_trec", TREC_LFS, 1, 30, 0.8),
         (lambda path: load_openi(path).dataset, "votes/openi_cxr", OPENI_LFS, 1, 10, 0.6),
-        (load_clinc150, "text/clinc150", CLINC_LFS, 4, 200, 0.7),
+        pytest.param(
+            *(load_clinc150, "text/clinc150", CLINC_LFS, 4, 200, 0.7), marks=pytest.mark.slow
+        ),
     ],
     ids=["trec", "openi", "clinc150"],
 )

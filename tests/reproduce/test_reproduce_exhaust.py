@@ -82,6 +82,7 @@ def test_noise_floor_is_the_seeds_difference():
     assert noise_floor(problem._replace(repeats=())) == {}
 
 
+@pytest.mark.slow
 def test_a_fixed_split_judges_only_its_networks():
     problem = synthetic_problem()._replace(fixed_test=(38, 39), targets=("validation/accuracy",))
     record = run_exhaust(problem, CONFIG)
