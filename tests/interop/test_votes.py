@@ -296,7 +296,15 @@ def test_bad_soft_labels(tmp_path):
     write_soft_labels(path, [[1, 0, 0]], FLAT)
     assert read_soft_labels(path, FLAT)[0] == [{"item": 0}]
     good = path.read_text()
-    for content in ("", "[1]\n", "{}\n", "nothing\n", good.replace('"no"', '"nay"'), "[" * 100000):
+    for content in (
+        "",
+        "[1]\n",
+        "{}\n",
+        "nothing\n",
+        good.replace('"no"', '"nay"'),
+        "[" * 100000,
+        good.replace("1.0", "9" * 401),
+    ):
         path.write_text(content)
         with pytest.raises(ValueError, match=r"soft\.jsonl: (line 1|there are no lines)"):
             read_soft_labels(path, FLAT)
