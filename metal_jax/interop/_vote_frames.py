@@ -143,6 +143,9 @@ def to_crowdkit(named: NamedVotes, tree: TaskTree) -> dict[str, list[Any]]:
     Returns:
         "task", "worker" and "label" -> values, item by item.
 
+    Raises:
+        ValueError: as `labeling.validate`.
+
     Example:
         >>> to_crowdkit(NamedVotes(np.array([[0, -1]]), ("x",), ("u", "v")), TaskTree.single(2))
         {'task': ['x'], 'worker': ['u'], 'label': ['0']}

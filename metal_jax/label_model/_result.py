@@ -265,6 +265,9 @@ def explain(result: FitResult, votes: ArrayLike) -> Explanation:
     Returns:
         Log-odds contributions that add up to the posterior exactly.
 
+    Raises:
+        ValueError: as `posterior`.
+
     Example:
         >>> from metal_jax.label_model import fit_dawid_skene
         >>> votes = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 0], [0, 0, -1]] * 5)

@@ -152,6 +152,9 @@ def diagnose(
     Returns:
         The diagnosis.
 
+    Raises:
+        ValueError: as `posterior`.
+
     Example:
         >>> from metal_jax.label_model import fit
         >>> votes = np.array([[0, 0, -1], [1, -1, 1], [0, 1, 0], [-1, 1, 1]] * 10)

@@ -84,12 +84,15 @@ def to_metal(votes: np.ndarray, tree: TaskTree) -> list[np.ndarray]:
     Returns:
         t matrices int64[n, m]; a vote for a node is also a vote for the labels above it.
 
+    Raises:
+        ValueError: as `validate`.
+
     Example:
         >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
         >>> [task.tolist() for task in to_metal(np.array([[3, 1]]), tree)]  # v and y
         [[[1, 2]], [[2, 0]]]
     """
-    labels = tree.task_labels(np.where(np.asarray(votes) < 0, -1, votes)) + 1
+    labels = tree.task_labels(np.maximum(validate(votes, tree), ABSTAIN)) + 1
     return [labels[..., t].astype(np.int64) for t in range(tree.num_tasks)]
 
 

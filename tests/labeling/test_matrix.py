@@ -77,6 +77,9 @@ def test_metal_round_trip():
     np.testing.assert_array_equal(from_metal(per_task, TREE), votes)
     sparse = [scipy.sparse.csr_matrix(m) for m in per_task]
     np.testing.assert_array_equal(from_metal(sparse, TREE), votes)
+    for bad in ([[0.5]], [[99]], [[-3]], [0], [["a"]]):
+        with pytest.raises(ValueError, match="votes: "):
+            to_metal(np.array(bad), TREE)
     per_task[2][per_task[2] == 0] = -1  # "does not apply"
     np.testing.assert_array_equal(from_metal(per_task, TREE), votes)
 
