@@ -173,6 +173,9 @@ def lower_network(model: Model, *, platforms: Sequence[str] = PLATFORMS) -> Expo
     Returns:
         The lowered function.
 
+    Raises:
+        ValueError: as `lower`.
+
     Example:
         >>> from metal_jax.network import build, fit_inputs
         >>> inputs = fit_inputs("features", [[0.0], [1.0]])

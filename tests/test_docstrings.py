@@ -1,4 +1,4 @@
-"""Every public name has a docstring, and is shown by an example that the suite runs.
+"""Every public name has a docstring that names every parameter, and an example that the suite runs.
 
 A function has an example of its own. So has a class, unless it is a record that is part of what a
 function takes or gives: then the function's example shows it.
@@ -49,6 +49,13 @@ PLAIN_TYPES = {
     "label_model.RelationIncidence",
     "labeling.VoteReader",
     "report.Interval",
+}
+# Type aliases have no body; a string stands beneath them.
+ALIASES = {
+    "exhaust.Architecture",
+    "exhaust.CurvePredictor",
+    "label_model.Incidence",
+    "network.SearchSpace",
 }
 
 
@@ -138,6 +145,35 @@ def test_has_an_example(room, name):
         assert plain != (name in taken_or_given()), f"{room}.{name} has no example"
 
 
+def described(docstring: str) -> set[str]:
+    """The names in a docstring's section of arguments."""
+    section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", docstring, re.DOTALL | re.MULTILINE)
+    entries = re.findall(r"^    (\S[*\w, ]*):", section[1], re.MULTILINE) if section else []
+    return {name for entry in entries for name in re.split(r"[ ,*]+", entry) if name}
+
+
+def parameters(node: ast.FunctionDef) -> set[str]:
+    taken = node.args
+    several = [*taken.posonlyargs, *taken.args, *taken.kwonlyargs]
+    return {arg.arg for arg in (*several, taken.vararg, taken.kwarg) if arg is not None}
+
+
+def test_every_parameter_is_described():
+    missing = {
+        f"{room}.{name}": parameters(node) - described(ast.get_docstring(node))
+        for room, name in NAMES
+        if not is_class(node := definitions(room)[name])
+    }
+    assert len(missing) > 300
+    assert {name: left for name, left in missing.items() if left} == {}
+
+
+def test_described_parameters_are_found():
+    entries = "    one: of two.\n        three: no.\n    **four, five: so.\n"
+    assert described(f"What.\n\nArgs:\n{entries}\nX:\n    y: z") == {"one", "four", "five"}
+    assert described("What: this.\n\nReturns:\n    one: of two.") == set()
+
+
 def is_exception(node: ast.ClassDef) -> bool:
     return any(ast.unparse(base).endswith("Error") for base in node.bases)
 
@@ -149,9 +185,22 @@ def test_all_public_functions_and_classes_are_found():
         for name in set(public_names(room)) - set(definitions(room))
         if not name.isupper()
     }
-    # Type aliases have no body.
-    aliases = ("exhaust.Architecture", "exhaust.CurvePredictor", "label_model.Incidence")
-    assert missing == {*aliases, "network.SearchSpace"}
+    assert missing == ALIASES
+
+
+@pytest.mark.parametrize("alias", sorted(ALIASES))
+def test_type_aliases_have_a_docstring(alias):
+    room, name = alias.split(".")
+    (after,) = (
+        body[number + 1]
+        for body in (parsed(path).body for path in modules(room))
+        for number, node in enumerate(body[:-1])
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        and name == ast.unparse(node.target if isinstance(node, ast.AnnAssign) else node.targets[0])
+    )
+    assert isinstance(after, ast.Expr)
+    assert isinstance(after.value, ast.Constant)
+    assert isinstance(after.value.value, str)
 
 
 def test_exceptions_exist():

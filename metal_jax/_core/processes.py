@@ -50,6 +50,12 @@ def lost_process(doing: str) -> Iterator[None]:
     Args:
         doing: what all processes do together.
 
+    Returns:
+        A context manager.
+
+    Raises:
+        RuntimeError: a collective failed inside, with several processes.
+
     Example:
         >>> with lost_process("counting"):
         ...     2 + 2
@@ -75,6 +81,9 @@ def gather_bytes(content: bytes) -> list[bytes]:
 
     Returns:
         One entry for each process, the same on all.
+
+    Raises:
+        RuntimeError: another process was lost.
 
     Example:
         >>> gather_bytes(b"of one process")

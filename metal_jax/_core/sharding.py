@@ -38,6 +38,12 @@ def data_mesh(num_devices: int | None = None, *, local: bool = False) -> Mesh:
 def replica_mesh(num_devices: int | None = None) -> Mesh:
     """A mesh of the first `num_devices` devices (all by default) along one axis, "replica".
 
+    Args:
+        num_devices: how many; all by default.
+
+    Returns:
+        The mesh; its axis shards over replicas.
+
     Example:
         >>> dict(replica_mesh(1).shape)
         {'replica': 1}

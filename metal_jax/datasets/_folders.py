@@ -14,7 +14,7 @@ import numpy as np
 
 from metal_jax._core.archives import load_arrays
 from metal_jax.datasets._dataset import TextDataset
-from metal_jax.datasets._json_files import arrange_splits, entry, read_json, read_lines
+from metal_jax.datasets._json_files import arrange_splits, entry, read_json, read_lines, strings
 from metal_jax.labeling import narrowest_integers
 from metal_jax.task_tree import TaskTree
 
@@ -82,7 +82,7 @@ def load_openi(folder: str | PathLike[str], *, small_size: int = 400) -> VotedDa
     coarse_nodes = [tree.node("triage", "normal"), tree.node("triage", "abnormal")]
     fine_nodes = [coarse_nodes[0], *(tree.node("urgency", label) for label in _URGENCIES)]
     path = folder / "labels.json"
-    names = entry(path, read_json(path), "lf_names")
+    names = strings(path, read_json(path), "lf_names")
     splits = {s: _read_rows(folder, s, "Y_urgency", coarse_nodes, fine_nodes) for s in _SPLITS}
     return _assemble(folder, "openi", tree, splits, names, small_size)
 
@@ -117,14 +117,21 @@ def load_trec(folder: str | PathLike[str], *, small_size: int = 400) -> VotedDat
     folder = Path(folder)
     path = folder / "label.json"
     names = read_json(path)
-    coarse = [entry(path, names, str(i)).lower() for i in range(len(names))]
+    in_order = {"names": [entry(path, names, str(i)) for i in range(len(names))]}
+    coarse = [name.lower() for name in strings(path, in_order, "names")]
     path = folder / "fine_labels.json"
-    fine = [name.split(":")[-1] for name in entry(path, read_json(path), "fine")]
-    parents = entry(path, read_json(path), "parent")
-    if len(parents) != len(fine) or not set(parents) <= set(range(len(coarse))):
+    about = read_json(path)
+    fine = [name.split(":")[-1] for name in strings(path, about, "fine")]
+    parents = entry(path, about, "parent")
+    ids = range(len(coarse))
+    if (
+        not isinstance(parents, list)
+        or len(parents) != len(fine)
+        or not all(type(parent) is int and parent in ids for parent in parents)
+    ):
         raise ValueError(
             f"{path}: expected a parent below {len(coarse)} for each of {len(fine)} fine labels, "
-            f"got {parents}"
+            f"got {parents!r:.80}"
         )
     pairs = list(zip(parents, fine, strict=True))
     children = [[label for parent, label in pairs if parent == i] for i in range(len(coarse))]

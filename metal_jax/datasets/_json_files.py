@@ -29,6 +29,14 @@ def entry(path: Path, value: Mapping[str, Any], key: str) -> Any:
     return value[key]
 
 
+def strings(path: Path, value: Mapping[str, Any], key: str) -> list[str]:
+    """Return ``value[key]``, or say that it is no list of strings."""
+    found = entry(path, value, key)
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise ValueError(f"{path}: {key}: got {found!r:.80}, expected a list of strings")
+    return found
+
+
 def read_lines(path: Path, *fields: str) -> list[tuple[str, ...]]:
     """Read these fields, all strings, of the object on each line of a jsonl file."""
     rows = []

@@ -54,6 +54,7 @@ class Graph(NamedTuple):
 
 
 Architecture: TypeAlias = tuple[Layer, ...] | Graph
+"""The layers of a chain in order, or a graph of them."""
 
 
 def layers(architecture: Architecture) -> tuple[Layer, ...]:
@@ -131,6 +132,9 @@ def live(graph: Graph, outputs: Sequence[int] | None = None) -> Graph:
 
     Returns:
         The graph with the dead edges' operations replaced by `Layer("none")`.
+
+    Raises:
+        ValueError: the graph has a cycle, or an edge to a node that is not there.
 
     Example:
         >>> from metal_jax.exhaust import read_cell_string

@@ -121,6 +121,9 @@ def num_multiplications(architecture: Sequence[Layer], input_shape: Sequence[int
     Returns:
         The count.
 
+    Raises:
+        ValueError: as `output_shapes`.
+
     Example:
         >>> num_multiplications([Layer("Flatten"), Layer("Linear", {"out_features": 3})], (2, 2, 1))
         12

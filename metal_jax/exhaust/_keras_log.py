@@ -37,6 +37,9 @@ def read_keras_logs(
     Returns:
         Runs and problems.
 
+    Raises:
+        OSError: the path cannot be read.
+
     Example:
         >>> import pathlib, tempfile
         >>> with tempfile.TemporaryDirectory() as folder:

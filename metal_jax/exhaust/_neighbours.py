@@ -88,6 +88,9 @@ def predict_from_closest_depth(
     Returns:
         float[n].
 
+    Raises:
+        ValueError: wrong shapes.
+
     Example:
         >>> predict_from_closest_depth([4], [3, 5, 9], [1.0, 2.0, 7.0]).tolist()
         [1.5]

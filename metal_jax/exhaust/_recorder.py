@@ -123,6 +123,9 @@ def recover_runs(path: str | os.PathLike[str]) -> tuple[list[Run], list[Problem]
         The runs that were added, and lines of journals that could not be read (a torn last line
         is an epoch that did not end); a journal without a readable first line is left alone.
 
+    Raises:
+        OSError: a file cannot be read or written.
+
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:

@@ -72,6 +72,9 @@ def run_of_keras(run: str, model: Any, **fields: Any) -> Run:
     Returns:
         The run, for a recorder.
 
+    Raises:
+        ValueError: as `read_keras_model`.
+
     Example:
         >>> class Model:
         ...     def to_json(self):

@@ -22,9 +22,9 @@ from metal_jax.exhaust._targets import elapsed_seconds, goal, num_epochs
 
 METHODS = ("random", "halving", "predictor")
 
-#: (runs cut to the epochs seen, epochs seen) -> mean float[n] and standard deviation float[n] of
-#: the final best value of each, in the metric's own sign and unit.
 CurvePredictor: TypeAlias = Callable[[Sequence[Run], int], tuple[ArrayLike, ArrayLike]]
+"""(runs cut to the epochs seen, epochs seen) -> mean float[n] and standard deviation float[n] of
+the final best value of each, in the metric's own sign and unit."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,6 +32,9 @@ def read_table(
         Runs and problems. A cell that cannot be read is a problem and the rest of its row is kept;
         a row without a readable id or architecture is a problem as a whole.
 
+    Raises:
+        OSError: the path cannot be read.
+
     Example:
         >>> import pathlib, tempfile
         >>> columns = Columns({"test/accuracy": "acc_{epoch}"}, "id", architecture="net",

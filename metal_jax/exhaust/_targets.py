@@ -103,6 +103,9 @@ def targets(runs: Iterable[Run], name: str, epochs_seen: int = 0, **options) -> 
     Returns:
         float64[n], NaN where missing.
 
+    Raises:
+        ValueError: as `target`.
+
     Example:
         >>> accuracy = Curve((0.5, 0.8, 0.7), (1, 2, 3), "max")
         >>> run = Run("a", metrics={"validation": {"accuracy": accuracy}})
@@ -183,6 +186,9 @@ def best_epoch(run: Run, role: str, metric: str, seconds_limit: float = math.inf
 
     Returns:
         The epoch, None where every value is missing or none ends in time.
+
+    Raises:
+        ValueError: neither the curve nor the name tells whether more of the metric is better.
 
     Example:
         >>> accuracy = Curve((0.5, 0.8, 0.7), (1, 2, 3), "max")

@@ -121,6 +121,9 @@ def read_text_logs(
         Runs and problems. Lines that match no pattern are chatter and are passed over; a file with
         no match at all, and a metric that misses an epoch, are problems.
 
+    Raises:
+        OSError: the path cannot be read.
+
     Example:
         >>> import pathlib, tempfile
         >>> patterns = LogPatterns([r"epoch (?P<epoch>\d+): loss (?P<loss>\S+)"],

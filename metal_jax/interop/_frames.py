@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,11 @@ def frame_columns(frame: Any, columns: Sequence[str] | None = None) -> dict[str,
         columns: which columns; all by default.
 
     Returns:
-        Column name -> its n values, None where missing.
+        Column name, as text -> its n values, None where missing.
 
     Raises:
-        ValueError: something else, a missing or repeated column, or columns of different lengths.
+        ValueError: something else (a lazy frame too), a missing column, two columns whose names are
+            the same text, or columns of different lengths.
 
     Example:
         >>> frame_columns([{"text": "a goal", "stars": 5}, {"text": "rain"}])
@@ -66,20 +67,15 @@ def frame_items(frame: Any, columns: Sequence[str] | None = None) -> list[dict[s
 
 def _columns(frame: Any, wanted: Sequence[str] | None) -> dict[str, list[Any]]:
     if isinstance(frame, Mapping):
-        names = [name for name in frame if wanted is None or name in wanted]
-        return {str(name): _plain(frame[name], str(name)) for name in names}
+        return _columns_by_name(frame, frame, wanted)
     if isinstance(frame, Sequence) and not isinstance(frame, str | bytes):
         return _columns_of_rows(frame)
+    if type(frame).__name__ == "LazyFrame":
+        raise ValueError("frame: got a LazyFrame, which has no values yet; call .collect() first")
     names = getattr(frame, "column_names", None)  # datasets, pyarrow
     names = getattr(frame, "columns", None) if names is None else names  # pandas, Polars
     if names is not None and not callable(names) and hasattr(frame, "__getitem__"):
-        names = [str(name) for name in names]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"frame: two columns are called {name!r}")
-        chosen = [name for name in names if wanted is None or name in wanted]
-        table: Any = frame
-        return {name: _plain(table[name], name) for name in chosen}
+        return _columns_by_name(frame, names, wanted)
     if hasattr(frame, "__dataframe__"):
         return interchange_columns(frame)
     raise ValueError(
@@ -88,13 +84,37 @@ def _columns(frame: Any, wanted: Sequence[str] | None) -> dict[str, list[Any]]:
     )
 
 
+def _columns_by_name(
+    table: Any, names: Iterable[Any], wanted: Sequence[str] | None
+) -> dict[str, list[Any]]:
+    """The wanted columns; names need be no strings, pandas has numbers and tuples."""
+    return {
+        text: _plain(table[name], text)
+        for text, name in _by_text(names).items()
+        if wanted is None or text in wanted
+    }
+
+
+def _by_text(names: Iterable[Any]) -> dict[str, Any]:
+    """The name behind each text; ValueError if one text stands for two columns."""
+    found: dict[str, Any] = {}
+    for name in names:
+        if str(name) in found:
+            raise ValueError(f"frame: two columns are called {str(name)!r}")
+        found[str(name)] = name
+    return found
+
+
 def _columns_of_rows(rows: Sequence[Any]) -> dict[str, list[Any]]:
     names: dict[str, None] = {}
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise ValueError(f"frame: row {number} is a {type(row).__name__}, expected a mapping")
         names.update(dict.fromkeys(row))
-    return {str(name): _plain([row.get(name) for row in rows], str(name)) for name in names}
+    return {
+        text: _plain([row.get(name) for row in rows], text)
+        for text, name in _by_text(names).items()
+    }
 
 
 def _plain(values: Any, name: str) -> list[Any]:

@@ -19,6 +19,7 @@ from metal_jax._core.json_text import parse_json
 from metal_jax.task_tree import TaskTree
 
 _TOLERANCE = 1e-3
+_MALFORMED = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 
 
 def task_probabilities(probabilities: ArrayLike, tree: TaskTree) -> dict[str, np.ndarray]:
@@ -138,7 +139,7 @@ def read_soft_labels(
                 record = parse_json(line)
                 labels = record.pop("labels")
                 rows.append([float(labels[task][label]) for task, label in names])
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            except _MALFORMED as error:
                 raise ValueError(
                     f"{path}: line {number}: expected an object with the labels of every task: "
                     f"{type(error).__name__}: {error}"

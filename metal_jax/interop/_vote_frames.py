@@ -5,6 +5,7 @@ Legend: `n` items, `m` LFs or workers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,9 @@ def votes_from_frame(
 
     Args:
         frame: as in `frame_columns`; cells are label names, `task=label` where several tasks have
-            the name, node ids, -1 or missing for an abstain, or -2 for "never asked".
+            the name, node ids, -1 or missing for an abstain, or -2 for "never asked". A number is
+            the label of that name; only in a tree none of whose labels is called a number is it a
+            node id.
         tree: the task tree.
         lfs: which columns are LFs; all by default.
 
@@ -31,8 +34,8 @@ def votes_from_frame(
         int[n, m] node ids, and the m column names.
 
     Raises:
-        ValueError: as `frame_columns` and `labeling.validate`, or an unknown or ambiguous label;
-            names the row and the LF.
+        ValueError: as `frame_columns` and `labeling.validate`, an unknown or ambiguous label, or -1
+            or -2 where a label is called so; names the row and the LF.
 
     Example:
         >>> tree = TaskTree.single(["sport", "trade"], name="topic")
@@ -92,10 +95,11 @@ def from_crowdkit(
 
     Args:
         frame: as in `frame_columns`.
-        tree: the task tree; by default a single task of the labels that occur, sorted by name.
+        tree: the task tree; by default a single task of the labels that occur, in the order of
+            numbers if each is a number, otherwise of names.
         item: name of the column of items.
         worker: name of the column of workers.
-        label: name of the column of labels; with a tree, labels may also be node ids.
+        label: name of the column of labels, as in `votes_from_frame`, but none may be missing.
 
     Returns:
         The tree, and the votes with items and workers in order of appearance; what nobody was
@@ -116,12 +120,13 @@ def from_crowdkit(
         if None in values:
             raise ValueError(f"frame: row {values.index(None)} has no {name!r}")
     if tree is None:
-        labels = sorted({str(value) for value in columns[label]})
+        labels = sorted({_name(value) for value in columns[label]})
         if len(labels) < 2:
             raise ValueError(f"frame: the only label is {labels}; give a tree with all labels")
+        if all(_is_number(name) for name in labels):
+            labels.sort(key=float)
         tree = TaskTree.single(labels)
-        columns[label] = [str(value) for value in columns[label]]
-    node = _Nodes(tree)
+    node = _Nodes(tree, abstains=False)
     nodes = [node(value, f"frame: row {row}") for row, value in enumerate(columns[label])]
     if nodes and min(nodes) < 0:
         raise ValueError(f"frame: row {nodes.index(min(nodes))} has no label")
@@ -137,6 +142,9 @@ def to_crowdkit(named: NamedVotes, tree: TaskTree) -> dict[str, list[Any]]:
 
     Returns:
         "task", "worker" and "label" -> values, item by item.
+
+    Raises:
+        ValueError: as `labeling.validate`.
 
     Example:
         >>> to_crowdkit(NamedVotes(np.array([[0, -1]]), ("x",), ("u", "v")), TaskTree.single(2))
@@ -158,8 +166,8 @@ def gold_from_labels(
     """Gold node ids in the order of the items, from labels by item.
 
     Args:
-        labels: item -> label name or node id; a mapping, or a pandas Series indexed by item, as
-            crowd-kit's ground truth and results are.
+        labels: item -> label name or node id, as in `votes_from_frame`; a mapping, or a pandas
+            Series indexed by item, as crowd-kit's ground truth and results are.
         items: n item names.
         tree: the task tree.
 
@@ -167,7 +175,7 @@ def gold_from_labels(
         int32[n], -1 where an item has no label.
 
     Raises:
-        ValueError: an unknown label; names the item.
+        ValueError: an unknown or ambiguous label; names the item.
 
     Example:
         >>> gold_from_labels({"x": "trade"}, ["w", "x"], TaskTree.single(["sport", "trade"]))
@@ -179,9 +187,14 @@ def gold_from_labels(
 
 
 class _Nodes:
-    """Node ids of labels as they stand in frames."""
+    """Node ids of labels as they stand in frames.
 
-    def __init__(self, tree: TaskTree) -> None:
+    Args:
+        tree: the task tree.
+        abstains: whether -1 and -2 mean that there is no vote, whatever labels are called.
+    """
+
+    def __init__(self, tree: TaskTree, *, abstains: bool = True) -> None:
         labels = [label for _, label in tree.node_names]
         self.names = [
             label if labels.count(label) == 1 else f"{task}={label}"
@@ -192,13 +205,37 @@ class _Nodes:
             self._of[f"{task}={label}"] = node
         self._of.update({name: node for node, name in enumerate(self.names)})
         self._num_nodes = tree.num_nodes
+        self._has_numbers = any(map(_is_number, labels))
+        self._abstains = abstains
 
     def __call__(self, value: Any, where: str) -> int:
         if value is None:
             return ABSTAIN
-        if isinstance(value, str) and value in self._of:
-            return self._of[value]
-        # A number, whole and in range: columns with gaps come as floats.
-        if type(value) in (int, float) and value in range(-2, self._num_nodes):
+        # Whole and in range: columns with gaps come as floats.
+        number = type(value) in (int, float) and value in range(-2, self._num_nodes)
+        name = next((text for text in (_name(value), str(value)) if text in self._of), None)
+        if name is not None:
+            if self._abstains and number and value < 0:
+                raise ValueError(
+                    f"{where}: got {value!r}, which means no vote and is a label here; write "
+                    f"{name!r} for the label and None for no vote"
+                )
+            return self._of[name]
+        if number and (value < 0 or not self._has_numbers):
             return int(value)
-        raise ValueError(f"{where}: unknown label {value!r}; known: {', '.join(self.names[:10])}")
+        hint = " (a number is no node id where labels are called numbers)" if number else ""
+        raise ValueError(
+            f"{where}: unknown label {value!r}{hint}; known: {', '.join(self.names[:10])}"
+        )
+
+
+def _name(value: Any) -> str:
+    """What a label is called: 1 and 1.0 are "1"."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _is_number(name: str) -> bool:
+    try:
+        return math.isfinite(float(name))
+    except ValueError:
+        return False

@@ -139,6 +139,7 @@ class SparseIncidence:
 
 
 Incidence = DenseIncidence | CodedIncidence | SparseIncidence
+"""Which votes were cast, `A` float[n, d], in whichever form suits the data."""
 
 
 def fits_dense(num_items: int, num_columns: int) -> bool:

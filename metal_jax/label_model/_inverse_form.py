@@ -114,6 +114,9 @@ def inverse_form_rates(
         float[d, s], `P(vote | leaf)` by least squares; for three or more leaves up to the rotation
         of `_overlap`.
 
+    Raises:
+        ValueError: a class balance that is no distribution over the leaves of each root.
+
     Example:
         >>> from metal_jax.labeling import overlap_statistics
         >>> votes = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 0], [0, 1, 0]] * 5)

@@ -103,6 +103,12 @@ class OverlapConfig:
 def paper_sgd(num_steps: int = 500) -> MinimiseConfig:
     """Full-batch SGD as in snorkel-metal: learning rate 0.01, momentum 0.9, no early stop.
 
+    Args:
+        num_steps: how many.
+
+    Returns:
+        The settings, for `OverlapConfig`.
+
     Example:
         >>> OverlapConfig(minimise=paper_sgd(100)).minimise.max_steps
         100

@@ -87,6 +87,16 @@ def _occurrence(votes: np.ndarray) -> np.ndarray:
 def union_columns(first: Columns, second: Columns) -> Columns:
     """The columns of either of two parts of one label matrix.
 
+    Args:
+        first: the columns of one part.
+        second: those of another.
+
+    Returns:
+        The columns, by LF and then symbol.
+
+    Raises:
+        ValueError: another number of LFs.
+
     Example:
         >>> a = Columns(np.array([0]), np.array([1]), 2)
         >>> b = Columns(np.array([0, 1]), np.array([0, 1]), 2)
@@ -111,6 +121,9 @@ def column_ids(votes: ArrayLike, columns: Columns) -> jax.Array:
     Returns:
         int32[n, m], -1 where there is no vote or the pair has no column (a symbol that the LF
         never used when the columns were made carries no information).
+
+    Raises:
+        ValueError: votes that are not integers, or of other LFs.
 
     Example:
         >>> columns = Columns(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)

@@ -11,8 +11,11 @@ import numpy as np
 
 from metal_jax._core.json_text import parse_json
 from metal_jax.labeling._functions import ABSTAIN, NOT_ASKED
-from metal_jax.labeling._matrix import compatible, validate
+from metal_jax.labeling._matrix import compatible, narrowest_integers, validate
 from metal_jax.task_tree import TaskTree
+
+# A few lines with new names each ask for a matrix of billions of cells.
+_MAX_BYTES = 2**31
 
 
 def from_metal(per_task: Sequence[Any], tree: TaskTree) -> np.ndarray:
@@ -81,12 +84,15 @@ def to_metal(votes: np.ndarray, tree: TaskTree) -> list[np.ndarray]:
     Returns:
         t matrices int64[n, m]; a vote for a node is also a vote for the labels above it.
 
+    Raises:
+        ValueError: as `validate`.
+
     Example:
         >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
         >>> [task.tolist() for task in to_metal(np.array([[3, 1]]), tree)]  # v and y
         [[[1, 2]], [[2, 0]]]
     """
-    labels = tree.task_labels(np.where(np.asarray(votes) < 0, -1, votes)) + 1
+    labels = tree.task_labels(np.maximum(validate(votes, tree), ABSTAIN)) + 1
     return [labels[..., t].astype(np.int64) for t in range(tree.num_tasks)]
 
 
@@ -107,7 +113,7 @@ def from_sparse(
         int[n, m] node ids.
 
     Raises:
-        ValueError: as `validate`, and for a cell that is stored twice.
+        ValueError: as `validate`, a cell that is stored twice, or a matrix of over 2 GiB.
 
     Example:
         >>> import scipy.sparse
@@ -117,9 +123,33 @@ def from_sparse(
     """
     coo = matrix.tocoo()
     _check_unique_cells(coo.row, coo.col, coo.shape)
-    votes = np.full(coo.shape, NOT_ASKED if not_asked else ABSTAIN, np.int64)
-    votes[coo.row, coo.col] = coo.data - 1 if zero_is_abstain else coo.data
+    nodes = coo.data - np.int64(1) if zero_is_abstain else coo.data
+    bad = ~np.isin(nodes, np.arange(NOT_ASKED, tree.num_nodes))
+    if bad.any():
+        row, column, node = (part[bad][0] for part in (coo.row, coo.col, nodes))
+        raise ValueError(
+            f"votes: row {row}, LF {column}: got {node}, expected a node id in "
+            f"0..{tree.num_nodes - 1}, -1 (abstain) or -2 (never asked)"
+        )
+    votes = _dense(coo.shape, NOT_ASKED if not_asked else ABSTAIN, tree)
+    votes[coo.row, coo.col] = nodes
     return validate(votes, tree)
+
+
+def _dense(shape: tuple[int, int], fill: int, tree: TaskTree) -> np.ndarray:
+    """int[n, m] of one vote, in the narrowest dtype for a tree's nodes."""
+    dtype = narrowest_integers(np.array([tree.num_nodes - 1])).dtype
+    n, m = shape
+    try:
+        if n * m * dtype.itemsize <= _MAX_BYTES:
+            return np.full(shape, fill, dtype)
+        problem = f"over the {_MAX_BYTES} that a matrix of votes may have"
+    except MemoryError:
+        problem = "over what this machine has left"
+    raise ValueError(
+        f"votes: {n} items x {m} LFs or workers are {n * m * dtype.itemsize} bytes, {problem}; "
+        "leave out those with few votes, or take the items in parts"
+    )
 
 
 def _check_unique_cells(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> None:
@@ -149,7 +179,8 @@ def from_triples(
     """Votes from long-format (item, worker, label) triples, as crowd platforms export them.
 
     Args:
-        triples: one vote each; the label is a node id or a label name that is unique in the tree.
+        triples: one vote each; the label is a label name that is unique in the tree or, if it is an
+            integer, always a node id.
         tree: the task tree.
 
     Returns:
@@ -157,8 +188,8 @@ def from_triples(
         "never asked" (-2).
 
     Raises:
-        ValueError: no triples, an unknown label, or two different votes of a worker on one item;
-            names the triple's position.
+        ValueError: no triples, an unknown label, or two different votes of a worker on one item
+            (names the triple's position), or a matrix of over 2 GiB.
 
     Example:
         >>> tree = TaskTree.from_dict({"pet": ["cat", "dog"]})
@@ -167,15 +198,15 @@ def from_triples(
         >>> named.votes.tolist(), named.items, named.workers
         ([[0, 0], [-2, 1]], ('a', 'b'), ('Ann', 'Bob'))
     """
-    by_name: dict[str, list[int]] = {}
+    nodes_of: dict[Hashable, list[int]] = {node: [node] for node in range(tree.num_nodes)}
     for node, (_, label) in enumerate(tree.node_names):
-        by_name.setdefault(label, []).append(node)
+        nodes_of.setdefault(label, []).append(node)
     items: dict[Hashable, int] = {}
     workers: dict[Hashable, int] = {}
     cells: dict[tuple[int, int], int] = {}
     for position, (item, worker, label) in enumerate(triples):
-        nodes = by_name.get(label, []) if isinstance(label, str) else [int(label)]
-        if len(nodes) != 1 or not 0 <= nodes[0] < tree.num_nodes:
+        nodes = nodes_of.get(label, [])
+        if len(nodes) != 1:
             known = "ambiguous" if len(nodes) > 1 else "unknown"
             raise ValueError(f"triple {position}: {known} label {label!r}")
         cell = items.setdefault(item, len(items)), workers.setdefault(worker, len(workers))
@@ -185,7 +216,7 @@ def from_triples(
             )
     if not cells:
         raise ValueError("no triples were given")
-    votes = np.full((len(items), len(workers)), NOT_ASKED, np.int64)
+    votes = _dense((len(items), len(workers)), NOT_ASKED, tree)
     rows, columns = np.asarray(list(cells)).T
     votes[rows, columns] = list(cells.values())
     return NamedVotes(validate(votes, tree), tuple(items), tuple(workers))
@@ -232,7 +263,7 @@ def read_wrench(folder: str | os.PathLike[str], split: str) -> tuple[TaskTree, W
     """
     path = Path(folder)
     names = _read_json_object(path / "label.json")
-    if sorted(names, key=int) != [str(i) for i in range(len(names))]:
+    if set(names) != {str(i) for i in range(len(names))}:
         raise ValueError(f"{path / 'label.json'}: class ids must be 0..k-1, got {sorted(names)}")
     tree = TaskTree.single([str(names[str(i)]) for i in range(len(names))])
     entries = _read_json_object(path / f"{split}.json")
@@ -246,8 +277,13 @@ def read_wrench(folder: str | os.PathLike[str], split: str) -> tuple[TaskTree, W
                 f"the first has {len(votes[0])}"
             )
         votes.append(entry["weak_labels"])
-        label = entry.get("label")
-        gold.append(-1 if label is None else int(label))
+        label = -1 if entry.get("label") is None else entry["label"]
+        if type(label) not in (int, float) or label not in range(-1, len(names)):
+            raise ValueError(
+                f"{path / f'{split}.json'}: entry {key!r} has the label {label!r:.80}, expected a "
+                f"class id in -1..{len(names) - 1}"
+            )
+        gold.append(int(label))
         items.append(entry.get("data", {}))
     if not votes:
         raise ValueError(f"{path / f'{split}.json'}: no entries")

@@ -36,8 +36,8 @@ def read_gold(
         int32[n] node ids, or int32[n, r] for a forest with r roots; -1 = unknown.
 
     Raises:
-        ValueError: malformed content, another length, or a label outside the tree; names the file
-            and the row or line.
+        ValueError: malformed content, another length, or a label outside the tree (names the file
+            and the row or line); no items, or item names of another number or that repeat.
         OSError: the file cannot be read.
 
     Example:
@@ -49,6 +49,8 @@ def read_gold(
         ...     read_gold(path, tree, 2, items=["a", "b"]).tolist()
         [-1, 1]
     """
+    if num_items < 1:
+        raise ValueError(f"num_items: got {num_items}, expected at least 1")
     path = file_of(Path(path), split)
     with named_in_errors(path):
         if path.suffix == ".json":
@@ -56,6 +58,11 @@ def read_gold(
             gold = read_wrench(path.parent, path.stem)[1].gold
         elif path.suffix in (".csv", ".tsv"):
             names = [str(i) for i in range(num_items)] if items is None else items
+            if len(names) != num_items or len(set(names)) < num_items:
+                raise ValueError(
+                    f"items: got {len(names)} names, {len(set(names))} of them distinct, for "
+                    f"{num_items} items"
+                )
             return _read_gold_lines(path, tree, names)
         elif path.suffix in (".npz", ".npy"):
             arrays = matching_arrays(path, "Y")

@@ -51,7 +51,10 @@ def read_lines(path: Path, columns: tuple[str, ...]) -> list[tuple[int, tuple[st
 
 
 class LabelNodes:
-    """Node ids of label texts: a name that is unique in the tree, "task=label", or a node id."""
+    """Node ids of label texts: a name that is unique in the tree, "task=label", or a node id.
+
+    Node ids are read only where no label is called a whole number.
+    """
 
     def __init__(self, tree: TaskTree) -> None:
         self.num_nodes = tree.num_nodes
@@ -59,6 +62,7 @@ class LabelNodes:
         for node, (task, label) in enumerate(tree.node_names):
             for text in (label, f"{task}={label}"):
                 self.by_text.setdefault(text, []).append(node)
+        self.has_numbers = any(re.fullmatch(r"\d+", label) for _, label in tree.node_names)
 
     def __call__(self, line: int, text: str) -> int:
         nodes = self.by_text.get(text, [])
@@ -68,8 +72,10 @@ class LabelNodes:
             )
         if nodes:
             return nodes[0]
-        if re.fullmatch(r"\d{1,9}", text) and int(text) < self.num_nodes:
+        number = re.fullmatch(r"\d{1,9}", text) and int(text) < self.num_nodes
+        if number and not self.has_numbers:
             return int(text)
         some = [label for label in self.by_text if "=" not in label][:10]
         hint = "leave out lines without a label" if text == "-1" else f"known: {', '.join(some)}"
-        raise ValueError(f"line {line}: unknown label {text!r}; {hint}")
+        why = " (a number is no node id where labels are called numbers)" if number else ""
+        raise ValueError(f"line {line}: unknown label {text!r}{why}; {hint}")

@@ -14,6 +14,12 @@ from metal_jax.task_tree import TaskTree
 def narrowest_integers(votes: np.ndarray) -> np.ndarray:
     """Integers in the narrowest signed dtype that holds them, C-contiguous.
 
+    Args:
+        votes: integers of any shape, from -128 on.
+
+    Returns:
+        The same in int8, int16, int32 or int64; no copy where that is what they were.
+
     Example:
         >>> [narrowest_integers(np.array([[-1, vote]])).dtype.name for vote in (3, 300)]
         ['int8', 'int16']
@@ -82,6 +88,12 @@ def validate(
 
 def compatible(tree: TaskTree) -> np.ndarray:
     """bool[N, N], whether two nodes can lie on one path (one covers the other, or other roots).
+
+    Args:
+        tree: the task tree of N nodes.
+
+    Returns:
+        A symmetric matrix; a node is compatible with itself.
 
     Example:
         >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})

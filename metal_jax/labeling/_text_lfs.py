@@ -29,6 +29,15 @@ class Span(NamedTuple):
 def item_text(item: Item) -> str:
     """The text of an item: `item["text"]` of a mapping, a string itself.
 
+    Args:
+        item: a string, or a mapping with "text".
+
+    Returns:
+        The text.
+
+    Raises:
+        KeyError: a mapping without "text".
+
     Example:
         >>> item_text({"text": "a late goal"}), item_text("a late goal")
         ('a late goal', 'a late goal')

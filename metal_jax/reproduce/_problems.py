@@ -40,7 +40,11 @@ class Problem(NamedTuple):
 
 
 def stdlib_docs() -> Problem:
-    """Docstrings of the running Python, chapter -> module, with 80 hand-written LFs."""
+    """Docstrings of the running Python, chapter -> module, with 80 hand-written LFs.
+
+    Returns:
+        The data set and the votes.
+    """
     dataset = load_stdlib_docs()
     applied = labeling.apply(STDLIB_LFS, dataset.items, dataset.tree)
     note = f"docstrings of this Python's standard library, fingerprint {fingerprint(dataset)}"
@@ -48,19 +52,52 @@ def stdlib_docs() -> Problem:
 
 
 def openi(folder: Path) -> Problem:
-    """Radiology triage: the published LFs for level one, ours for urgency."""
+    """Radiology triage: the published LFs for level one, ours for urgency.
+
+    Args:
+        folder: as in `datasets.load_openi`.
+
+    Returns:
+        The data set and the votes.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is not as described; the message names it.
+    """
     return _with_own_lfs(
         load_openi(folder), OPENI_LFS, "OpenI chest x-ray reports; 18 published LFs and 28 of ours"
     )
 
 
 def trec(folder: Path) -> Problem:
-    """Question types: WRENCH's LFs for the coarse level, ours for the fine one."""
+    """Question types: WRENCH's LFs for the coarse level, ours for the fine one.
+
+    Args:
+        folder: as in `datasets.load_trec`.
+
+    Returns:
+        The data set and the votes.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is not as described; the message names it.
+    """
     return _with_own_lfs(load_trec(folder), TREC_LFS, "TREC questions; 68 WRENCH LFs, 77 of ours")
 
 
 def clinc150(folder: Path) -> Problem:
-    """Requests to an assistant: domain -> intent, with hand-written LFs for both levels."""
+    """Requests to an assistant: domain -> intent, with hand-written LFs for both levels.
+
+    Args:
+        folder: as in `datasets.load_clinc150`.
+
+    Returns:
+        The data set and the votes.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is not as described; the message names it.
+    """
     dataset = load_clinc150(folder)
     applied = labeling.apply(CLINC_LFS, dataset.items, dataset.tree)
     note = f"CLINC150 requests to an assistant; {len(CLINC_LFS)} LFs of ours"

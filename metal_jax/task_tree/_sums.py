@@ -61,6 +61,9 @@ def node_sum(tree: TaskTree, leaf_values: ArrayLike) -> jax.Array:
     Returns:
         float[..., N].
 
+    Raises:
+        ValueError: another last axis.
+
     Example:
         >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
         >>> node_sum(tree, jnp.array([0.5, 0.25, 0.25])).tolist()
@@ -82,6 +85,9 @@ def subtree_sum(tree: TaskTree, node_values: ArrayLike) -> jax.Array:
 
     Returns:
         float[..., N].
+
+    Raises:
+        ValueError: another last axis.
 
     Example:
         >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
@@ -112,6 +118,9 @@ def node_logsumexp(tree: TaskTree, leaf_values: ArrayLike) -> jax.Array:
     Returns:
         float[..., N].
 
+    Raises:
+        ValueError: another last axis.
+
     Example:
         >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
         >>> log_probs = jnp.log(jnp.array([0.2, 0.3, 0.5]))  # of the leaves u, v, y
@@ -134,6 +143,9 @@ def path_sum(tree: TaskTree, node_values: ArrayLike) -> jax.Array:
 
     Returns:
         float[..., N]; index with `tree.leaf_nodes` for the paths of the leaves.
+
+    Raises:
+        ValueError: another last axis.
 
     Example:
         >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
@@ -218,6 +230,9 @@ def log_normalise_tasks(tree: TaskTree, logits: ArrayLike) -> jax.Array:
     Returns:
         float[..., N], float32 or wider; the exponentials of each task's nodes sum to one.
 
+    Raises:
+        ValueError: another last axis.
+
     Example:
         >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
         >>> log_p = log_normalise_tasks(tree, jnp.zeros(tree.num_nodes))
@@ -247,6 +262,9 @@ def log_normalise_roots(tree: TaskTree, leaf_values: ArrayLike) -> jax.Array:
 
     Returns:
         float[..., s].
+
+    Raises:
+        ValueError: another last axis.
 
     Example:
         >>> tree = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})

@@ -172,6 +172,8 @@ def test_malformed_arrays_are_named(
         ("labels.json", "{", r"labels\.json: not valid JSON"),
         ("labels.json", "[]", r"labels\.json: expected a JSON object, got list"),
         ("labels.json", "{}", r"labels\.json: no entry 'lf_names'"),
+        ("labels.json", '{"lf_names": 2}', r"lf_names: got 2, expected a list of strings"),
+        ("labels.json", '{"lf_names": ["a", {}]}', r"lf_names: got .*, expected a list of strings"),
         ("test.jsonl", '{"text": "a"}\n{"id": "1"}\n', r"test\.jsonl, line 2: no JSON object"),
         ("test.npz", "", r"test\.npz: not an npz archive"),
     ],
@@ -190,11 +192,22 @@ def test_missing_array_is_named(trec_folder: Path) -> None:
         load_trec(trec_folder)
 
 
-def test_parents_must_fit_the_fine_labels(trec_folder: Path) -> None:
-    fine = {"fine": ["HUM:other", "LOC:city"], "parent": [1, 2]}
+@pytest.mark.parametrize("parents", [[1, 2], [1], [1, 0.5], [1, [0]], [1, True], 1, None])
+def test_parents_must_fit_the_fine_labels(trec_folder: Path, parents: Any) -> None:
+    fine = {"fine": ["HUM:other", "LOC:city"], "parent": parents}
     (trec_folder / "fine_labels.json").write_text(json.dumps(fine))
     with pytest.raises(ValueError, match=r"fine_labels\.json: expected a parent below 2"):
         load_trec(trec_folder)
+
+
+def test_names_of_labels_must_be_strings(trec_folder: Path) -> None:
+    for name, content in (
+        ("fine_labels.json", {"fine": ["HUM:other", {}], "parent": [1, 0]}),
+        ("label.json", {"0": {"name": "LOC"}, "1": "HUM"}),
+    ):
+        (trec_folder / name).write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=rf"{name}: .* got .*, expected a list of strings"):
+            load_trec(trec_folder)
 
 
 def test_small_size_beyond_train_is_rejected(openi_folder: Path) -> None:

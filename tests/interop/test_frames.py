@@ -149,6 +149,8 @@ def test_the_interchange_protocol_from_buffers():
         ({"a": 3}, "column 'a' is a int"),
         ({"train": {"a": [1]}}, "'train' is a table itself"),
         ({"a": [1], "b": [1, 2]}, "columns of different lengths"),
+        ({1: [1], "1": [2]}, "two columns are called '1'"),
+        ([{"a": 0, 1: 1}, {"1": 2}], "two columns are called '1'"),
     ],
 )
 def test_bad_frames(frame, message):
@@ -156,6 +158,52 @@ def test_bad_frames(frame, message):
         frame_columns(frame)
     with pytest.raises(ValueError, match="no column 'z'"):
         frame_columns({"a": [1]}, ["z"])
+
+
+class Table:
+    """Columns by name, as pandas has them: names may be anything, also repeated."""
+
+    def __init__(self, columns):
+        self.columns, self._of = [name for name, _ in columns], dict(columns)
+
+    def __getitem__(self, name):
+        return self._of[name]
+
+
+column_names = st.none() | st.integers(0, 3) | st.tuples(st.text(max_size=2)) | st.text(max_size=2)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(column_names, max_size=4))
+def test_names_that_are_no_strings(names):
+    columns = [(name, [number]) for number, name in enumerate(names)]
+    expected = {str(name): values for name, values in columns}
+    rows = [{name: values[0] for name, values in columns}]
+    for frame, count in ((Table(columns), len(names)), (dict(columns), len(set(names))),
+                         (rows, len(set(names)))):  # fmt: skip
+        if len(expected) == count:
+            assert frame_columns(frame) == expected
+            for name, values in expected.items():
+                assert frame_columns(frame, [name]) == {name: values}
+        else:
+            with pytest.raises(ValueError, match="two columns are called"):
+                frame_columns(frame)
+
+
+class LazyFrame:
+    """Polars' has `columns`, with a warning, and no values."""
+
+    @property
+    def columns(self):
+        raise AssertionError("not to be asked")
+
+    def __getitem__(self, name):
+        raise TypeError
+
+
+def test_lazy_frames():
+    with pytest.raises(ValueError, match=r"call \.collect\(\) first"):
+        frame_columns(LazyFrame())
 
 
 cells = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=True)
@@ -196,6 +244,9 @@ def test_pandas():
             assert interchange_columns(frame[["text", "kind", "score"]]) == {
                 name: found[name] for name in ("text", "kind", "score")
             }
+    assert frame_columns(pandas.DataFrame([[1, 2], [3, 4]])) == {"0": [1, 3], "1": [2, 4]}
+    nested = pandas.DataFrame([[1, 2]], columns=pandas.MultiIndex.from_tuples([("a", 0), ("a", 1)]))
+    assert frame_columns(nested) == {"('a', 0)": [1], "('a', 1)": [2]}
     frame.columns = ["a"] * len(frame.columns)
     with pytest.raises(ValueError, match="two columns are called 'a'"):
         frame_columns(frame)
@@ -206,6 +257,8 @@ def test_polars():
     frame = polars.DataFrame(COLUMNS)
     same(frame_columns(frame), COLUMNS)
     same(frame_columns(frame.slice(1, 2)), {k: v[1:3] for k, v in COLUMNS.items()})
+    with pytest.raises(ValueError, match=r"call \.collect\(\) first"):
+        frame_columns(frame.lazy())
 
 
 def test_hugging_face_and_arrow():

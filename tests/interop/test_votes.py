@@ -107,6 +107,66 @@ def test_crowds_without_a_tree_and_bad_ones():
         from_crowdkit(columns | {"label": ["no", "no"]})
 
 
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.integers(-3, 30), min_size=1, max_size=20).filter(lambda v: len(set(v)) > 1),
+    st.sampled_from([int, float, np.int8, np.float64]),
+)
+def test_labels_that_are_numbers_are_names(values, kind):
+    """As numbers of any type and as strings, with a tree and without, they are the same labels."""
+    frames = [
+        {"task": range(len(values)), "worker": ["u"] * len(values), "label": list(map(to, values))}
+        for to in (kind, str)
+    ]
+    trees, found = zip(*[from_crowdkit(frame) for frame in frames], strict=True)
+    assert trees[0].tasks == trees[1].tasks
+    labels = [int(label) for label in trees[0].tasks[0].labels]
+    assert labels == sorted(set(values))
+    nodes = [labels.index(value) for value in values]
+    again = [from_crowdkit(frame, trees[0])[1] for frame in frames]
+    for named in (*found, *again):
+        assert named.votes[:, 0].tolist() == nodes
+    least = 0 if min(values) < 0 else -3  # -1 and -2 are refused, see below
+    kept = [(value, node) for value, node in zip(values, nodes, strict=True) if value >= least]
+    wanted = [node for _, node in kept]
+    gold = gold_from_labels(
+        {i: kind(v) for i, (v, _) in enumerate(kept)}, range(len(kept)), trees[0]
+    )
+    assert gold.tolist() == wanted
+    if kept:
+        votes, _ = votes_from_frame({"a": [kind(value) for value, _ in kept]}, trees[0])
+        assert votes[:, 0].tolist() == wanted
+
+
+def test_numbers_are_not_guessed():
+    """No node ids where a label is called a number, even if it has no label of that name."""
+    forest = TaskTree.from_dict({"a": ["0", "1"], "b": ["0", "1"]})
+    for labels, value, message in (
+        (["1", "2"], 0, "unknown label 0 .a number is no node id"),
+        (["1", "x"], 0, "unknown label 0 .a number is no node id"),
+        (["1.5", "x"], 1, "unknown label 1 .a number is no node id"),
+        (["01", "02"], 1, "unknown label 1 .a number is no node id"),
+        (["1", "2"], 7, "unknown label 7; known: 1, 2"),
+        (["-1", "1"], -1, "got -1, which means no vote and is a label here; write '-1'"),
+        (["-1", "1"], -1.0, "got -1.0, which means no vote and is a label here; write '-1'"),
+        (None, 0, "unknown label 0 .a number is no node id.*known: a=0, a=1, b=0"),
+    ):
+        tree = forest if labels is None else TaskTree.single(labels)
+        with pytest.raises(ValueError, match=f"item 'x': {message}"):
+            gold_from_labels({"x": value}, ["x"], tree)
+        with pytest.raises(ValueError, match=f"row 0, LF 'a': {message}"):
+            votes_from_frame({"a": [value]}, tree)
+    with pytest.raises(ValueError, match="row 1: unknown label 0"):
+        from_crowdkit(
+            {"task": [1, 2], "worker": ["u", "u"], "label": [1, 0]}, TaskTree.single(["1", "2"])
+        )
+    stars = TaskTree.single(["0.5", "1.0"])
+    votes, _ = votes_from_frame({"a": [0.5, 1.0, -1, -2, None]}, stars)
+    assert votes[:, 0].tolist() == [0, 1, -1, -2, -1]
+    flags = TaskTree.single(["False", "True"])
+    assert gold_from_labels({"x": True}, ["x"], flags).tolist() == [1]
+
+
 def test_gold_by_item():
     gold = gold_from_labels({"b": "yes", "c": 2, "z": "no"}, ["a", "b", "c"], FLAT)
     assert gold.tolist() == [-1, 1, 2]
@@ -236,7 +296,15 @@ def test_bad_soft_labels(tmp_path):
     write_soft_labels(path, [[1, 0, 0]], FLAT)
     assert read_soft_labels(path, FLAT)[0] == [{"item": 0}]
     good = path.read_text()
-    for content in ("", "[1]\n", "{}\n", "nothing\n", good.replace('"no"', '"nay"'), "[" * 100000):
+    for content in (
+        "",
+        "[1]\n",
+        "{}\n",
+        "nothing\n",
+        good.replace('"no"', '"nay"'),
+        "[" * 100000,
+        good.replace("1.0", "9" * 401),
+    ):
         path.write_text(content)
         with pytest.raises(ValueError, match=r"soft\.jsonl: (line 1|there are no lines)"):
             read_soft_labels(path, FLAT)

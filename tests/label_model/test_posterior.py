@@ -95,6 +95,16 @@ def test_majority_in_a_forest_is_each_roots_own():
     np.testing.assert_allclose(probs, [[1, 0, 0, 1, 0], [0, 1, 0.25, 0.25, 0.5]], atol=1e-6)
 
 
+def test_majority_vote_refuses_what_are_no_votes():
+    for votes, message in (
+        (np.zeros(2, int), r"got shape \(2,\), expected 2 axes"),
+        (np.zeros((2, 2)), "got dtype float.., expected integers"),
+        (np.zeros((2, 2, 2)), r"got shape \(2, 2, 2\), expected \[..., 3\]"),
+    ):
+        with pytest.raises(ValueError, match=f"votes: {message}"):
+            majority_vote(votes, TaskTree.single(3))
+
+
 def test_explanations_add_up():
     votes = np.random.default_rng(0).integers(-1, TREE.num_nodes, (300, 6))
     result = fit_dawid_skene(votes, TREE)

@@ -172,6 +172,23 @@ def test_gold_forms(write, tmp_path):
     assert read_gold(rows, TREE, 4).tolist() == [3, -1, -1, 1]
 
 
+def test_numbers_in_lines_are_names_where_labels_are_numbers(write):
+    tree = TaskTree.single(["1", "2"])
+    assert read_gold(write("g.csv", "item,label\n0,2\n1,1\n"), tree, 2).tolist() == [1, 0]
+    with pytest.raises(ValueError, match="line 2: unknown label '0' .a number is no node id"):
+        read_gold(write("g.csv", "item,label\n0,0\n"), tree, 2)
+
+
+def test_gold_of_no_or_repeated_items(write):
+    lines = write("g.csv", "item,label\na,low\n")
+    for number in (0, -3):
+        with pytest.raises(ValueError, match=f"num_items: got {number}, expected at least 1"):
+            read_gold(lines, TREE, number)
+    for items in (["a"], ["a", "a"]):
+        with pytest.raises(ValueError, match=f"items: got {len(items)} names, 1 of them distinct"):
+            read_gold(lines, TREE, 2, items=items)
+
+
 def test_gold_of_a_forest(write):
     forest = TaskTree.from_dict({"a": ["x", "y"], "b": ["u", "v"]})
     lines = write("g.csv", "item,label\n0,y\n0,u\n1,v\n")

@@ -77,6 +77,9 @@ def test_metal_round_trip():
     np.testing.assert_array_equal(from_metal(per_task, TREE), votes)
     sparse = [scipy.sparse.csr_matrix(m) for m in per_task]
     np.testing.assert_array_equal(from_metal(sparse, TREE), votes)
+    for bad in ([[0.5]], [[99]], [[-3]], [0], [["a"]]):
+        with pytest.raises(ValueError, match="votes: "):
+            to_metal(np.array(bad), TREE)
     per_task[2][per_task[2] == 0] = -1  # "does not apply"
     np.testing.assert_array_equal(from_metal(per_task, TREE), votes)
 
@@ -102,6 +105,25 @@ def test_sparse_and_snorkel():
     np.testing.assert_array_equal(from_snorkel(votes, FLAT), votes)
     with pytest.raises(ValueError, match="the tree has 3"):
         from_snorkel(votes, TREE)
+    for value in (4, -3, 0.5, np.nan):
+        bad = scipy.sparse.coo_matrix(([1, value], ([0, 1], [0, 1])), shape=(2, 2))
+        with pytest.raises(ValueError, match=f"row 1, LF 1: got {value}, expected a node id"):
+            from_sparse(bad, FLAT, zero_is_abstain=False)
+    zero = scipy.sparse.coo_matrix((np.array([0, 2], np.uint8), ([0, 1], [0, 1])), shape=(2, 2))
+    assert from_sparse(zero, FLAT).tolist() == [[-1, -1], [-1, 1]]
+
+
+def test_names_alone_cannot_fill_the_memory():
+    """A line that names a new item and a new worker adds a row and a column."""
+    with pytest.raises(ValueError, match="50000 items x 50000 LFs or workers are 2500000000 bytes"):
+        from_triples(((i, -i, 0) for i in range(50_000)), FLAT)
+    huge = scipy.sparse.coo_matrix(([1], ([0], [0])), shape=(2**40, 2**40))
+    with pytest.raises(ValueError, match="over the 2147483648 that a matrix of votes may have"):
+        from_sparse(huge, FLAT)
+    many = TaskTree.single(300)
+    named = from_triples(((i, -i, 299) for i in range(300)), many)
+    assert named.votes.dtype == np.int16
+    assert (named.votes == np.where(np.eye(300), 299, -2)).all()
 
 
 def test_triples():
@@ -114,6 +136,9 @@ def test_triples():
         from_triples([("i", "w", "cat"), ("i", "v", "cow")], tree)
     with pytest.raises(ValueError, match="triple 1: worker 'w' voted on item 'i' before"):
         from_triples([("i", "w", "cat"), ("i", "w", "dog")], tree)
+    for label in (2, -1, 0.5, None, float("inf")):
+        with pytest.raises(ValueError, match=f"triple 0: unknown label {label}"):
+            from_triples([("i", "w", label)], tree)
     with pytest.raises(ValueError, match="no triples"):
         from_triples([], tree)
 
@@ -130,6 +155,15 @@ def test_wrench_folder(tmp_path):
     assert split.votes.tolist() == [[-1, 1], [0, -1]]
     assert split.gold.tolist() == [1, -1]
     assert split.items[0]["text"] == "buy"
+    for label in ([1], {}, float("inf"), 1e20, 0.7, 7, -2, 2, True, "1", float("nan")):
+        wrong = entries | {"1": entries["1"] | {"label": label}}
+        (tmp_path / "train.json").write_text(json.dumps(wrong))
+        with pytest.raises(ValueError, match=r"entry '1' has the label .*, expected .* -1\.\.1"):
+            read_wrench(tmp_path, "train")
+    (tmp_path / "label.json").write_text(json.dumps({"0": "ham", "one": "spam"}))
+    with pytest.raises(ValueError, match=r"label\.json: class ids must be 0\.\.k-1"):
+        read_wrench(tmp_path, "train")
+    (tmp_path / "label.json").write_text(json.dumps({"0": "ham", "1": "spam"}))
     entries["1"]["weak_labels"] = [0]
     (tmp_path / "train.json").write_text(json.dumps(entries))
     with pytest.raises(ValueError, match=r"train\.json: entry '1' has 1 votes"):

@@ -44,6 +44,12 @@ _FEATURES = Encoder(lambda key, inputs: {}, lambda params, inputs, key: inputs)
 def slice_task(name: str) -> str:
     """The name of the root task of a slice.
 
+    Args:
+        name: the slice's.
+
+    Returns:
+        The name of the task.
+
     Example:
         >>> slice_task("short")
         'slice:short'

@@ -39,7 +39,12 @@ InputKind = Literal["bag", "lstm", "features", "embeddings"]
 
 
 class InputMap(Protocol):
-    """From raw items to arrays, and the encoder that reads them."""
+    """From raw items to arrays, and the encoder that reads them.
+
+    Attributes:
+        kind: the name of this kind of map, see `fit_inputs`.
+        reads: what the raw items are.
+    """
 
     kind: ClassVar[InputKind]
     reads: ClassVar[Literal["texts", "vectors"]]
@@ -63,6 +68,8 @@ class BagInputs:
     """Texts as bags of the n-grams of a vocabulary, for `embedding_bag`.
 
     Attributes:
+        kind: the name of this kind of map, see `fit_inputs`.
+        reads: what the raw items are.
         vocabulary: the features that have an embedding.
         length: features kept of a text, those of the largest weight.
         max_ngram: longest n-gram, in tokens.
@@ -122,6 +129,8 @@ class TokenInputs:
     """Texts as sequences of token ids, for `lstm_encoder`.
 
     Attributes:
+        kind: the name of this kind of map, see `fit_inputs`.
+        reads: what the raw items are.
         tokeniser: the tokens that have an embedding.
         length: tokens kept of a text, the first ones.
         width: size of an embedding, and of the state of each direction.
@@ -172,6 +181,8 @@ class FeatureInputs:
     """Feature vectors brought to mean 0 and scale 1, for `mlp`.
 
     Attributes:
+        kind: the name of this kind of map, see `fit_inputs`.
+        reads: what the raw items are.
         standardisation: of the training items.
         widths: units of the layers.
         dropout: after each layer.
@@ -221,6 +232,8 @@ class EmbeddingInputs:
     """Vectors that are features already, for `precomputed`.
 
     Attributes:
+        kind: the name of this kind of map, see `fit_inputs`.
+        reads: what the raw items are.
         size: d.
         width: features of a linear projection; None for none.
         dropout: share of the vectors' numbers that are dropped in training.
