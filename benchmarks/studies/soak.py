@@ -8,6 +8,8 @@ shape, for as long as the process lives: a service whose shapes never come again
 `jax.clear_caches()` from time to time, as this study does every `--clear-every` rounds (0: never;
 `--shapes 1`: always the same shapes, which needs no clearing). One JSON line: resident memory
 before and after the C library gives back what is free, memory maps, open files and live arrays.
+Exit status 1 if one of them (resident memory after giving back) was more than 5 % above the second
+third of the time in the last third, on average.
 """
 
 from __future__ import annotations
@@ -118,8 +120,23 @@ def soak(minutes: float, clear_every: int, shapes: int, every: float = 60.0) -> 
     return {"rounds": rounds, "clear_every": clear_every, "shapes": shapes, "trace": trace}
 
 
+def growth(trace: list[dict[str, float]]) -> dict[str, float]:
+    """Of what must stay flat: the mean over the last third against that over the second."""
+    third = len(trace) // 3
+    if not third:
+        raise ValueError(f"trace: got {len(trace)} looks at the memory, expected 3 at least")
+
+    def mean(name: str, looks: list[dict[str, float]]) -> float:
+        return sum(look[name] for look in looks) / len(looks)
+
+    return {
+        name: mean(name, trace[-third:]) / mean(name, trace[-2 * third : -third]) - 1
+        for name in ("trimmed_bytes", "maps", "files")
+    }
+
+
 def main() -> None:
-    """Run and print one JSON line."""
+    """Run, print one JSON line and judge."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -129,11 +146,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="append the JSON line to this")
     options = parser.parse_args()
     row = {"study": "soak", **soak(options.minutes, options.clear_every, options.shapes)}
-    row |= {"jax": jax.__version__, "load": os.getloadavg()}
+    row |= {"growth": growth(row["trace"]), "jax": jax.__version__, "load": os.getloadavg()}
     print(json.dumps(row))
     if options.out:
         with options.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
+    if max(row["growth"].values()) > 0.05:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":
