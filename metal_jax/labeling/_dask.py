@@ -40,8 +40,8 @@ def apply_dask(
     items of one partition are labelled once, and equal items of any get the same votes: those of
     the first. Functions may be closures, as Dask sends them by value.
 
-    There is no `on_progress` and no `cache` as `apply` has them: how far it is, Dask's dashboard and
-    `dask.diagnostics.ProgressBar` show; every call runs all functions again.
+    There is no `on_progress` and no `cache` as `apply` has them: Dask's dashboard and
+    `dask.diagnostics.ProgressBar` show how far it is, and every call runs all functions again.
 
     Args:
         lfs: labelling functions with unique names; m columns, one for each of their tasks.
