@@ -9,6 +9,7 @@ import pages
 import pytest
 
 from metal_jax import report
+from metal_jax.task_tree import TaskTree
 
 pytestmark = pytest.mark.chromium
 
@@ -58,7 +59,7 @@ def large_page():
 
 
 def wide_page():
-    """Long names and texts, one of them without a space, in every kind of table."""
+    """Long names and texts, one of them without a space, in tables and drawings."""
     name, text = "a quite long name of a labelling function", "word " * 80 + "w" * 200
     words = [f"{name} {j}" for j in range(3)] + ["votes " + "spam_" * 20, "Evidence"]
     kinds = ("text", "text", "bounds", "bounds", "interval", "count", "text")
@@ -67,9 +68,18 @@ def wide_page():
     rows = [[word, "spam, ham, " * 4, share, share, share, 1000, "no note"] for word in words]
     columns_of_items = [report.Column("Item"), report.Column("Text"), report.Column("Label")]
     items = [[f"item_{i}_of_the_file", text, "spam/" * 20] for i in range(3)]
+    tree = {f"{name} in level 5": None, "other": None}
+    for level in range(4, -1, -1):
+        tree = {f"{name} in level {level}": {f"task {level}": tree}, f"other {level}": None}
+    squares = np.eye(40)
+    many = [f"{name} {j}" for j in range(40)]
+    drawings = [
+        report.TreeDrawing("Tree", "", TaskTree.from_dict({"task": tree})),
+        report.HeatMap("Map", "", "LF", "LF", many, many, squares, squares),
+    ]
     details = [[report.Detail(4, [(j, 3, 1.0 - j) for j in range(3)])]] * 3
     sections = [
-        report.Section("LFs", [report.Table("LFs", "", columns, rows)]),
+        report.Section("LFs", [report.Figures(drawings), report.Table("LFs", "", columns, rows)]),
         report.Section(
             "Items", [report.PagedTable("Items", "", columns_of_items, items, details, words)]
         ),
