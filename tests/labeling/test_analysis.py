@@ -39,7 +39,10 @@ def test_wilson_interval_solves_its_equation():
             (share - ends) ** 2, z**2 * ends * (1 - ends) / count, atol=1e-12
         )
         assert 0 <= ends[0] <= share <= ends[1] <= 1
-    assert np.isnan(wilson_interval(0.5, 0)).all()
+    for count in range(1, 300):
+        assert wilson_interval(0, count)[0] == 0
+        assert wilson_interval(1, count)[1] == 1
+    assert np.isnan(wilson_interval([0, 0.5, 1], 0)).all()
 
 
 def test_the_summary_has_intervals():
