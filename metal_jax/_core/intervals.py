@@ -28,4 +28,7 @@ def wilson_interval(share: ArrayLike, count: ArrayLike, *, level: float = 0.95) 
     with np.errstate(divide="ignore", invalid="ignore"):
         centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
         half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + (z / count) ** 2 / 4)
-    return np.clip(np.stack([centre - half, centre + half], axis=-1), 0, 1)
+    # Exactly, where rounding would leave a little.
+    low = np.where((share == 0) & (count > 0), 0, centre - half)
+    high = np.where((share == 1) & (count > 0), 1, centre + half)
+    return np.clip(np.stack([low, high], axis=-1), 0, 1)

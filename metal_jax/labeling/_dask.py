@@ -40,6 +40,9 @@ def apply_dask(
     items of one partition are labelled once, and equal items of any get the same votes: those of
     the first. Functions may be closures, as Dask sends them by value.
 
+    There is no `on_progress` and no `cache` as `apply` has them: Dask's dashboard and
+    `dask.diagnostics.ProgressBar` show how far it is, and every call runs all functions again.
+
     Args:
         lfs: labelling functions with unique names; m columns, one for each of their tasks.
         items: n items: a `dask.bag.Bag` of items, or a `dask.dataframe` whose rows are items, as
@@ -51,12 +54,15 @@ def apply_dask(
         The votes in the order of the partitions, as `apply` gives them.
 
     Raises:
-        ImportError: Dask is not there.
+        ImportError: without Dask.
         ValueError: as `apply`, or something else than a Dask collection.
         LabelingFunctionError: with `on_error="raise"`, the first failing vote.
     """
-    from dask.base import compute  # pyright: ignore[reportMissingImports]
-    from dask.delayed import delayed  # pyright: ignore[reportMissingImports]
+    try:
+        from dask.base import compute  # pyright: ignore[reportMissingImports]
+        from dask.delayed import delayed  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ImportError("apply_dask needs Dask: pip install 'metal-jax[distributed]'") from error
 
     check_lfs(lfs, tree, on_error)
     if not hasattr(items, "to_delayed"):

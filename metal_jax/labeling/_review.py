@@ -152,13 +152,8 @@ def vote_conflict(votes: ArrayLike, tree: TaskTree) -> np.ndarray:
         array([0.5 , 0.33, 0.  ])
     """
     matrix = validate(votes, tree)
-    cast = np.zeros((len(matrix), tree.num_nodes), np.float32)
-    row, lf = np.nonzero(matrix >= 0)
-    np.add.at(cast, (row, matrix[row, lf]), 1)
-    support = cast @ tree.covers.astype(np.float32)
-    agreed = sum(support[:, span].max(axis=1) for span in tree.root_leaves)
-    total = cast.sum(axis=1)
-    return np.asarray((total - agreed) / np.maximum(total, 1), float)
+    total = (matrix >= 0).sum(axis=1)
+    return _votes_against(matrix, tree).sum(axis=1) / np.maximum(total, 1)
 
 
 def posterior_entropy(probabilities: ArrayLike, tree: TaskTree) -> np.ndarray:
@@ -178,16 +173,7 @@ def posterior_entropy(probabilities: ArrayLike, tree: TaskTree) -> np.ndarray:
         >>> posterior_entropy([[0.5, 0.5], [1.0, 0.0]], TaskTree.single(2)).round(3)
         array([0.693, 0.   ])
     """
-    q = np.asarray(probabilities, float)
-    if q.ndim != 2 or q.shape[1] != tree.num_leaves:
-        raise ValueError(f"probabilities: got shape {q.shape}, expected [n, {tree.num_leaves}]")
-    bad = ~((q >= 0) & (q <= 1 + 1e-6))
-    if bad.any():
-        row, leaf = np.argwhere(bad)[0]
-        raise ValueError(
-            f"probabilities: row {row}, leaf {leaf}: got {q[row, leaf]}, expected 0..1"
-        )
-    return -np.sum(q * np.log(np.where(q > 0, q, 1)), axis=1) + 0.0
+    return _leaf_entropy(probabilities, tree).sum(axis=1)
 
 
 def contested_items(
@@ -198,23 +184,25 @@ def contested_items(
     probabilities: ArrayLike | None = None,
     features: Sequence[str] | ArrayLike | None = None,
 ) -> np.ndarray:
-    """Items with votes on which LFs, or the label model, are least of one mind.
+    """Items on which LFs disagree, those first that a gold label would teach most about.
 
-    What a gold label would teach most about (uncertainty sampling, Lewis & Gale, 1994; query by
-    committee, Seung, Opper & Sompolinsky, 1992).
+    Only items with two votes that cannot both be right: neither node covers the other (query by
+    committee, Seung, Opper & Sompolinsky, 1992). Items that one LF votes on, or on which all agree,
+    are not among them, however unsure their label is. Those found are ordered by how unsure the
+    label model is (uncertainty sampling, Lewis & Gale, 1994).
 
     Args:
         votes: int[n, m] node ids, negative = no vote.
         tree: the task tree.
         num_items: how many to choose.
-        probabilities: float[n, s] of a label model: choose by their entropy. By default by
-            `vote_conflict`.
+        probabilities: float[n, s] of a label model: order by their entropy, over the roots on which
+            the item's votes conflict. By default by `vote_conflict`.
         features: n texts, or float[n, p]: choose items that stand for the other contested ones, as
             `representative_items` does, so that no two are much alike.
 
     Returns:
         int64[k], at most `num_items` of them, the first most worth a look; none on which all votes
-        agree, or whose label is certain.
+        agree, or whose label is certain all the same.
 
     Raises:
         ValueError: as `vote_conflict`, `posterior_entropy` and `representative_items`.
@@ -227,14 +215,44 @@ def contested_items(
     if probabilities is None:
         score = vote_conflict(matrix, tree)
     else:
-        score = posterior_entropy(probabilities, tree)
-        if len(score) != len(matrix):
-            raise ValueError(f"probabilities: got {len(score)} items, the votes have {len(matrix)}")
-        score = np.where((matrix >= 0).any(axis=1), score, 0)
+        entropy = _leaf_entropy(probabilities, tree)
+        if len(entropy) != len(matrix):
+            raise ValueError(
+                f"probabilities: got {len(entropy)} items, the votes have {len(matrix)}"
+            )
+        contested = _votes_against(matrix, tree) > 0
+        score = np.where(contested[:, tree.node_root[tree.leaf_nodes]], entropy, 0).sum(axis=1)
     if features is not None:
         return representative_items(features, num_items, weights=score).items
     order = np.argsort(-score, kind="stable")[:num_items]
     return order[score[order] > 0]
+
+
+def _votes_against(matrix: np.ndarray, tree: TaskTree) -> np.ndarray:
+    """float64[n, r], how many votes do not cover the root's leaf that most votes cover."""
+    cast = np.zeros((len(matrix), tree.num_nodes), np.float32)
+    row, lf = np.nonzero(matrix >= 0)
+    np.add.at(cast, (row, matrix[row, lf]), 1)
+    support = cast @ tree.covers.astype(np.float32)
+    against = []
+    for root, span in enumerate(tree.root_leaves):
+        total = cast[:, tree.node_root == root].sum(axis=1)
+        against.append(total - support[:, span].max(axis=1))
+    return np.stack(against, axis=1).astype(float)
+
+
+def _leaf_entropy(probabilities: ArrayLike, tree: TaskTree) -> np.ndarray:
+    """float64[n, s], what each leaf adds to the entropy of an item's root."""
+    q = np.asarray(probabilities, float)
+    if q.ndim != 2 or q.shape[1] != tree.num_leaves:
+        raise ValueError(f"probabilities: got shape {q.shape}, expected [n, {tree.num_leaves}]")
+    bad = ~((q >= 0) & (q <= 1 + 1e-6))
+    if bad.any():
+        row, leaf = np.argwhere(bad)[0]
+        raise ValueError(
+            f"probabilities: row {row}, leaf {leaf}: got {q[row, leaf]}, expected 0..1"
+        )
+    return np.where(q < 1, -q * np.log(np.where(q > 0, q, 1)), 0)
 
 
 def _unit_vectors(features: Sequence[str] | ArrayLike) -> Any:

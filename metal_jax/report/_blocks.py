@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -39,7 +40,8 @@ class Figures(NamedTuple):
     figures: Sequence[Figure]
 
 
-Kind = Literal["text", "number", "count", "interval"]
+Kind = Literal["text", "number", "count", "bounds", "interval"]
+"""Of a column; cells of the last two are an `Interval`: in figures, and drawn as well."""
 
 
 class Column(NamedTuple):
@@ -57,21 +59,21 @@ class Column(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """A cell that shows a share with its interval.
+    """A share with its interval.
 
     Attributes:
         value: the share, NaN where unknown.
-        low: lower end.
-        high: upper end.
-        chance: what guessing reaches.
-        truth: the share by gold labels, NaN where unknown.
+        low: lower end, NaN where unknown.
+        high: upper end, NaN where unknown.
+        chance: what guessing reaches, for a drawn one.
+        truth: the share by gold labels, for a drawn one; NaN where unknown.
     """
 
     value: float
     low: float
     high: float
-    chance: float
-    truth: float
+    chance: float = math.nan
+    truth: float = math.nan
 
 
 class Table(NamedTuple):

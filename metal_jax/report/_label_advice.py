@@ -148,7 +148,10 @@ def next_item_blocks(
         contested.append(example(int(item), lines))
     if contested:
         marked = " What made an LF vote is marked, where it can tell." if spans else ""
-        note = f"The label model is least sure of these; gold would teach most here.{marked}"
+        note = (
+            "LFs contradict each other on these, and the label model is least sure of the first; "
+            f"gold would teach most here.{marked}"
+        )
         blocks.append(Examples("Disagreement", note, contested))
     bare = bare_items(votes, texts, num_items)
     if bare:

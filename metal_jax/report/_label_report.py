@@ -290,9 +290,9 @@ def _lf_table(
     columns = [
         Column("LF"),
         Column("Votes for"),
-        Column("Coverage", "number", "share of the items with its vote"),
-        Column("Overlaps", "number", "with another LF's vote too"),
-        Column("Conflicts", "number", "with a vote that contradicts it"),
+        Column("Coverage", "bounds", "share of the items with its vote"),
+        Column("Overlaps", "bounds", "with another LF's vote too"),
+        Column("Conflicts", "bounds", "with a vote that contradicts it"),
         Column(
             "Accuracy",
             "interval",
@@ -300,7 +300,7 @@ def _lf_table(
         ),
     ]
     if judged:
-        columns += [Column("By gold", "number"), Column("Judged", "count", "votes with gold")]
+        columns += [Column("By gold", "bounds"), Column("Judged", "count", "votes with gold")]
     columns.append(Column("Note"))
     whole = ("=".join(pair) for pair in tree.node_names)
     short_names = dict(zip(whole, node_names(tree), strict=True))
@@ -319,7 +319,16 @@ def _lf_table(
             note = "worse than chance"
         elif diagnosis.useless[j]:
             note = "not told from chance"
-        by_gold = [truth, (row.num_correct or 0) + (row.num_incorrect or 0)] if judged else []
-        cells = [row.coverage, row.overlaps, row.conflicts, accuracy, *by_gold, note]
+        shares = [
+            Interval(row.coverage, *row.coverage_interval),
+            Interval(row.overlaps, *row.overlaps_interval),
+            Interval(row.conflicts, *row.conflicts_interval),
+        ]
+        by_gold = []
+        if row.accuracy_interval is not None:
+            number = (row.num_correct or 0) + (row.num_incorrect or 0)
+            by_gold = [Interval(truth, *row.accuracy_interval), number]
+        cells = [*shares, accuracy, *by_gold, note]
         rows.append([row.name, ", ".join(labels) or "\u2013", *cells])
-    return Table("Labelling functions", "", columns, rows, filterable=True)
+    about = "Under a share its 95 % interval, of items drawn like these (Wilson's)."
+    return Table("Labelling functions", about, columns, rows, filterable=True)

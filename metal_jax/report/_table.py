@@ -84,8 +84,8 @@ def _row(columns: Sequence[Column], row: Sequence[Any]) -> str:
     for i, (column, cell) in enumerate(zip(columns, row, strict=True)):
         if i == 0:
             cells.append(tag("th", _breakable(cell), scope="row", dir="auto"))
-        elif column.kind == "interval":
-            cells.append(_interval(cell))
+        elif column.kind in ("bounds", "interval"):
+            cells.append(_interval(cell, drawn=column.kind == "interval"))
         elif column.kind == "text":
             full = str(cell)
             shown = _breakable(full)
@@ -104,10 +104,20 @@ def _breakable(cell: Any) -> str:
     return escape(cell).replace("_", "_<wbr>")
 
 
-def _interval(cell: Interval) -> str:
-    """The number, and a drawing of the interval on a scale from 0 to 1."""
+def _interval(cell: Interval, *, drawn: bool) -> str:
+    """The number over its interval; perhaps with a drawing of it."""
     if math.isnan(cell.value):
         return tag("td", "\u2013", class_="num", data_sort="")
+    ends = ""
+    if math.isfinite(cell.low):
+        ends = tag("small", escape(f"{number(cell.low)}\u2013{number(cell.high)}"))
+    shown = tag("span", escape(number(cell.value)), ends)
+    drawing = _drawn_interval(cell) if drawn else ""
+    return tag("td", shown, drawing, class_="num interval", data_sort=repr(float(cell.value)))
+
+
+def _drawn_interval(cell: Interval) -> str:
+    """The interval on a scale from 0 to 1."""
     xs, y = Scale(0, 1, 4, _WIDTH - 4), _HEIGHT / 2
     parts = [line(4, y, _WIDTH - 4, y, "row")]
     words = f"{number(cell.value)}, from {number(cell.low)} to {number(cell.high)}"
@@ -120,9 +130,7 @@ def _interval(cell: Interval) -> str:
         parts.append(mark("tick", xs(cell.truth), y, "second"))
         words += f"; by gold {number(cell.truth)}"
     parts.append(mark("dot", xs(cell.value), y, "main"))
-    drawing = tag(
+    return tag(
         "svg", tag("title", escape(words)), *parts, role="img", width=_WIDTH, height=_HEIGHT,
         viewBox=f"0 0 {_WIDTH} {_HEIGHT}", class_="inline",
     )  # fmt: skip
-    shown = tag("span", escape(number(cell.value)))
-    return tag("td", shown, drawing, class_="num interval", data_sort=repr(float(cell.value)))

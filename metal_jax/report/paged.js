@@ -6,6 +6,8 @@
     made.append(...children);
     return made;
   };
+  // A name that may be broken after underscores.
+  const breakable = (name) => name.split(/(?<=_)/).flatMap((part) => [part, element("wbr")]);
   const grouped = (value) => value.toLocaleString("en");
   const format = (value, kind) => {
     if (value === null) return "\u2013";
@@ -190,8 +192,8 @@
           const track = element("span", { className: signed ? "track signed" : "track" }, fill);
           const sign = signed && value > 0 ? "+" : "";
           body.append(element("tr", {},
-            element("th", { scope: "row", title: words[name] }, words[name]),
-            element("td", { title: words[note] }, words[note]),
+            element("th", { scope: "row" }, ...breakable(words[name])),
+            element("td", {}, ...breakable(words[note])),
             element("td", { className: "num" }, sign + format(value, "number")),
             element("td", {}, track)));
         }

@@ -88,6 +88,7 @@ def test_printed_and_left_out(asked, capsys):
     assert "i2 (stands for 2)" in out
     assert "i0: " in out
     assert TEXTS[0] in out
+    assert "on which LFs disagree" in out
     off = ("--no-leave-one-out", "--no-dependencies", "--num-next", "0")
     assert main([*asked, *off, "--json"]) == 0
     about = json.loads(capsys.readouterr().out)

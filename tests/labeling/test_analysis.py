@@ -39,7 +39,10 @@ def test_wilson_interval_solves_its_equation():
             (share - ends) ** 2, z**2 * ends * (1 - ends) / count, atol=1e-12
         )
         assert 0 <= ends[0] <= share <= ends[1] <= 1
-    assert np.isnan(wilson_interval(0.5, 0)).all()
+    for count in range(1, 300):
+        assert wilson_interval(0, count)[0] == 0
+        assert wilson_interval(1, count)[1] == 1
+    assert np.isnan(wilson_interval([0, 0.5, 1], 0)).all()
 
 
 def test_the_summary_has_intervals():
@@ -161,15 +164,29 @@ def test_conflict_counts_votes_off_the_best_path():
     np.testing.assert_allclose(vote_conflict(two_roots, FOREST), [0, 0.5])
 
 
-def test_entropy_chooses_among_items_with_votes():
+def test_entropy_orders_the_items_on_which_votes_conflict():
     q = np.array([[0.5, 0.5, 0, 0], [0.25] * 4, [0.9, 0.1, 0, 0], [1, 0, 0, 0]])
     np.testing.assert_allclose(
         posterior_entropy(q, TREE), [math.log(2), math.log(4), 0.325083, 0], atol=1e-6
     )
-    votes = np.array([[0], [-1], [0], [0]])
-    assert contested_items(votes, TREE, probabilities=q).tolist() == [0, 2]
+    votes = np.array([[2, 3], [0, 0], [2, 3], [2, 3]])
+    assert contested_items(votes, TREE, probabilities=q[[2, 1, 0, 3]]).tolist() == [2, 0]
     alike = ["same", "none", "same", "other"]
     assert contested_items(votes, TREE, probabilities=q, features=alike).tolist() == [0]
+
+
+def test_items_on_which_votes_agree_are_not_contested():
+    votes = np.array([[1, -1, -1], [1, 1, 1], [1, 2, 1], [2, 3, 1], [-1, -1, -1]])
+    unsure = np.full((5, 4), 0.25)
+    for options in ({}, {"probabilities": unsure}, {"features": list("abcde")}):
+        assert contested_items(votes, TREE, **options).tolist() == [3]
+    assert contested_items(votes[:3], TREE, probabilities=unsure[:3]).tolist() == []
+
+
+def test_only_the_roots_in_conflict_count():
+    votes = np.array([[4, 5, -1], [1, 2, 3]])  # x or y; u or v
+    q = np.array([[0, 0.9, 0.1, 0.5, 0.5], [0, 1, 0, 0.7, 0.3]])
+    assert contested_items(votes, FOREST, probabilities=q).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from metal_jax.labeling import (
     LabelingFunction,
     LabelingFunctionError,
     apply,
+    apply_dask,
     item_digest,
     keyword_lf,
     labeling_function,
@@ -402,3 +403,9 @@ def test_lf_digests_follow_what_an_lf_reads(tmp_path, old, new, changed):
     after = digests_of(tmp_path, SOURCE.replace(old, new, 1) if old else SOURCE)
     assert {name for name in NAMES if before[name] != after[name]} == set(changed)
     assert len(set(before.values())) == len(NAMES)
+
+
+def test_without_dask_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask.base", None)
+    with pytest.raises(ImportError, match=r"pip install 'metal-jax\[distributed\]'"):
+        apply_dask(lf_module.LFS, lf_module.ITEMS, TREE)

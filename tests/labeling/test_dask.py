@@ -21,7 +21,6 @@ from metal_jax.task_tree import TaskTree
 
 pytest.importorskip("dask", reason="needs the extra `distributed`")
 distributed = pytest.importorskip("distributed", reason="needs the extra `distributed`")
-pytestmark = pytest.mark.slow
 
 TREE = TaskTree.from_dict({"topic": ["sport", "trade"], "tone": ["glad", "sad"]})
 LFS = [*lf_module.LFS, lf_module.fails_on_rain]

@@ -55,7 +55,7 @@ def test_dependencies():
 
 
 def test_items_to_look_at():
-    votes = np.array([[0, 1], [0, 0], [-1, -1], [-1, -1], [1, 1]])
+    votes = np.array([[0, 1], [0, 0], [-1, -1], [-1, -1], [1, 0]])
     probs = np.array([[0.5, 0.5], [0.9, 0.1], [0.5, 0.5], [0.5, 0.5], [0.0, 1.0]])
     names = {"lf_names": ["x", "y"], "item_names": list("01234")}
     texts = ["one goal", "two", "three words", "three words", "five"]
@@ -65,11 +65,14 @@ def test_items_to_look_at():
     assert first.name == "0"
     assert first.lines == ["Model: a 0.50, b 0.50", "Votes: x: a; y: b"]
     assert [mark.label for mark in first.marks] == ["y", "x, y", "x"]
-    assert len(disagreement.items) == 2  # the last is certain, two have no vote
+    assert len(disagreement.items) == 1  # one agrees, two have no vote, the last is certain
     assert [item.name for item in bare.items] == ["2"]
     assert bare.items[0].lines == ["Stands for 2 items like it"]
     plain = next_item_blocks(votes, probs, TREE, 1, texts=None, spans={}, **names)
     assert [len(block.items) for block in plain] == [1, 1]
+    agreeing = np.where(votes < 0, -1, 0)
+    (only,) = next_item_blocks(agreeing, probs, TREE, 1, texts=None, spans={}, **names)
+    assert only.name == "Not covered"
     assert next_item_blocks(votes, probs, TREE, 0, texts=None, spans={}, **names) == []
 
 

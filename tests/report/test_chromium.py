@@ -9,6 +9,7 @@ import pages
 import pytest
 
 from metal_jax import report
+from metal_jax.task_tree import TaskTree
 
 pytestmark = pytest.mark.chromium
 
@@ -55,6 +56,35 @@ def large_page():
         report.Section("Items", [report.PagedTable("Items", "", columns, rows, details, words)]),
     ]
     return report.Report("Large", "", sections)
+
+
+def wide_page():
+    """Long names and texts, one of them without a space, in tables and drawings."""
+    name, text = "a quite long name of a labelling function", "word " * 80 + "w" * 200
+    words = [f"{name} {j}" for j in range(3)] + ["votes " + "spam_" * 20, "Evidence"]
+    kinds = ("text", "text", "bounds", "bounds", "interval", "count", "text")
+    columns = [report.Column(f"Column {i}", kind) for i, kind in enumerate(kinds)]
+    share = report.Interval(0.5, 0.123, 0.789)
+    rows = [[word, "spam, ham, " * 4, share, share, share, 1000, "no note"] for word in words]
+    columns_of_items = [report.Column("Item"), report.Column("Text"), report.Column("Label")]
+    items = [[f"item_{i}_of_the_file", text, "spam/" * 20] for i in range(3)]
+    tree = {f"{name} in level 5": None, "other": None}
+    for level in range(4, -1, -1):
+        tree = {f"{name} in level {level}": {f"task {level}": tree}, f"other {level}": None}
+    squares = np.eye(40)
+    many = [f"{name} {j}" for j in range(40)]
+    drawings = [
+        report.TreeDrawing("Tree", "", TaskTree.from_dict({"task": tree})),
+        report.HeatMap("Map", "", "LF", "LF", many, many, squares, squares),
+    ]
+    details = [[report.Detail(4, [(j, 3, 1.0 - j) for j in range(3)])]] * 3
+    sections = [
+        report.Section("LFs", [report.Figures(drawings), report.Table("LFs", "", columns, rows)]),
+        report.Section(
+            "Items", [report.PagedTable("Items", "", columns_of_items, items, details, words)]
+        ),
+    ]
+    return report.Report("Wide", "", sections)
 
 
 CONTRAST = r"""(() => {
@@ -165,6 +195,24 @@ def test_what_made_an_lf_vote_is_marked_and_shown_as_it_is(chromium, paths):
     filled = [text for text, _ in cells if text.startswith("a & b")]
     assert all(text.startswith("a & b &lt; c item ") for text in filled)
     assert filled
+
+
+def test_long_names_are_shown_in_full_and_printed_without_being_shrunk(chromium, tmp_path):
+    path = tmp_path / "wide.html"
+    report.write_html(wide_page(), path)
+    for width in (1280, 400):
+        chromium.open(path, width=width)
+        assert chromium.run("document.documentElement.scrollWidth") <= width
+        assert chromium.run(TOO_WIDE) == []
+        assert chromium.all(".bars th, .bars td", "e.scrollWidth > e.clientWidth") == [False] * 12
+        assert (
+            chromium.all("#table1 td.interval span", "e.innerText")[0] == "0.500\n0.123\u20130.789"
+        )
+    # The width of A4 without its margins; a page that is wider is shrunk as a whole.
+    chromium.open(path, width=673)
+    chromium.send("Emulation.setEmulatedMedia", media="print", features=[])
+    assert chromium.run(TOO_WIDE.replace(".frame, ", "")) == []
+    chromium.send("Emulation.setEmulatedMedia", media="", features=[])
 
 
 @pytest.mark.slow
