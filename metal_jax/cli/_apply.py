@@ -7,6 +7,7 @@ import importlib
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,10 +91,15 @@ def _run(options: argparse.Namespace) -> int:
     with quiet_progress(options) as say:
 
         def tell(progress: ApplyProgress) -> None:
+            cached = not last or progress.num_calls == last[0].num_calls
             last[:] = [progress]
-            errors = sum(progress.num_errors.values())
-            note = f"{errors:,} errors in {len(progress.num_errors)} LFs" if errors else ""
-            say.count("running the LFs", progress.num_items, len(items), note=note)
+            say.count(
+                "running the LFs",
+                progress.num_items,
+                len(items),
+                below=errors_text(progress.num_errors),
+                restart=cached,
+            )
 
         try:
             applied = labeling.apply(
@@ -124,6 +130,22 @@ def _run(options: argparse.Namespace) -> int:
         shutil.rmtree(partial)
     about = _about(options, applied, last[-1])
     return show(options, about, _print)
+
+
+def errors_text(num_errors: Mapping[str, int]) -> str:
+    """The LFs with most errors, of those with any.
+
+    Args:
+        num_errors: LF name -> failures.
+
+    Returns:
+        Such as "errors: another 131, goal 2"; "" without any.
+    """
+    worst = sorted(num_errors.items(), key=lambda pair: -pair[1])
+    named = [f"{name if len(name) <= 24 else name[:23] + '…'} {n:,}" for name, n in worst[:3]]
+    if len(worst) > 3:
+        named.append(f"{len(worst) - 3} other LFs {sum(n for _, n in worst[3:]):,}")
+    return f"errors: {', '.join(named)}" if worst else ""
 
 
 def _is_known(lf: LabelingFunction) -> bool:
