@@ -7,14 +7,17 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from rich import progress
 from rich.console import Console, RenderableType
 from rich.table import Column
 from rich.text import Text
 
+from metal_jax.cli._common import printable
+
 _BAR_FROM = 90  # columns: on fewer the bar makes room for what is said
-_NOTHING = {"rate": "", "below": ""}
+_NOTHING: Any = {"rate": "", "below": ""}
 
 
 class Say:
@@ -65,7 +68,9 @@ class Say:
         whole = f"{done:,}" if total is None else f"{done:,}/{total:,}"
         rate = rate_text(done - self._start[1], now - self._start[0], total, done, unit)
         text = ", ".join(part for part in (whole, rate, note) if part)
-        self._bar.update(self._task, completed=done, total=total, rate=text, below=below)
+        self._bar.update(
+            self._task, completed=done, total=total, rate=printable(text), below=printable(below)
+        )
 
     def part(self, name: str, done: int, total: int) -> None:
         """A part `"<whole>: <part>"` of something begins; the rate is that of the whole."""
