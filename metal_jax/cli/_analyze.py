@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from metal_jax.cli._analyze_guide import guide_records, print_guide
+from metal_jax.cli._class_balance import add_class_balance_option, read_class_balance
 from metal_jax.cli._common import (
     TREE_HELP,
     VOTES_HELP,
@@ -61,6 +62,7 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("votes", type=Path, metavar="VOTES", help="votes to look at")
     add_votes_options(parser)
+    add_class_balance_option(parser)
     add_gold_option(parser, "for judging only")
     add_guide_options(parser)
     parser.add_argument(
@@ -86,8 +88,16 @@ def _run(options: argparse.Namespace) -> int:
         file = _votes.read_votes(options, options.votes)
         gold = _votes.read_gold(options, file)
         texts = read_texts(options, file)
+        balance = read_class_balance(options, file.tree)
         say("fitting the default label model")
-        model = fit("default", file.votes, file.tree, seed=options.seed, restarts=True)
+        model = fit(
+            "default",
+            file.votes,
+            file.tree,
+            class_balance=balance,
+            seed=options.seed,
+            restarts=True,
+        )
         majority = fit("majority", file.votes, file.tree)
         say("comparing")
         probs = model.posterior(file.votes)
@@ -108,7 +118,7 @@ def _run(options: argparse.Namespace) -> int:
         about["majority_vote_would_do"] = all(
             (1 - task["ties"]) * task["agreement"] >= _NEARLY_ALL for task in about["tasks"]
         )
-        guide = find_guide(options, file, gold, texts, say)
+        guide = find_guide(options, file, gold, texts, balance, say)
         about |= guide_records(guide, file, probs, options.num_next)
     return show(options, about, _print, options.num_lfs)
 

@@ -97,7 +97,12 @@ def read_texts(options: argparse.Namespace, file: VoteFile) -> tuple[list[str] |
 
 
 def find_guide(
-    options: argparse.Namespace, file: VoteFile, gold: np.ndarray | None, texts: Any, say: Say
+    options: argparse.Namespace,
+    file: VoteFile,
+    gold: np.ndarray | None,
+    texts: Any,
+    class_balance: np.ndarray | None,
+    say: Say,
 ) -> Guide:
     """Do what the options ask for.
 
@@ -106,6 +111,7 @@ def find_guide(
         file: the votes.
         gold: int[n] node ids, or None; for judging only.
         texts: what `read_texts` gave.
+        class_balance: float[leaves] that is known, or None.
         say: told of progress.
 
     Returns:
@@ -118,12 +124,24 @@ def find_guide(
     names = _votes.lf_names(file)
     without = dependencies = None
     if few if options.leave_one_out is None else options.leave_one_out:
-        say(f"fitting without each of {len(names):,} LFs")
+        step, count = "fitting without each LF", len(names)
+        say.count(step, 0, count, "LFs")
         known = None if gold is None or gold.ndim > 1 else gold
-        without = label_model.leave_one_out(file.votes, file.tree, gold=known)
+        without = label_model.leave_one_out(
+            file.votes,
+            file.tree,
+            class_balance,
+            gold=known,
+            on_progress=lambda done: say.count(step, done, count, "LFs"),
+        )
     if few if options.dependencies is None else options.dependencies:
         say("looking for dependencies")
-        dependencies = label_model.suggest_dependencies(file.votes, file.tree, lf_names=names)
+        dependencies = label_model.suggest_dependencies(
+            file.votes,
+            file.tree,
+            lf_names=names,
+            on_progress=lambda done: say.count("looking for dependencies", done, unit="rounds"),
+        )
     return Guide(without, dependencies, *texts)
 
 

@@ -216,6 +216,31 @@ def test_an_interruption_is_status_130(folder, monkeypatch, capsys):
     assert capsys.readouterr().err == "metal-jax: interrupted; nothing was written\n"
 
 
+def test_every_command_that_fits_a_label_model_takes_a_class_balance(folder, capsys, monkeypatch):
+    commands = ("analyze", "label", "train", "report votes")
+    assert {c for c in COMMANDS if "--class-balance" in options_of(c)} == set(commands)
+    seen = []
+
+    def stop(votes, tree, class_balance=None, **options):
+        seen.append(np.asarray(class_balance).tolist())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("metal_jax.label_model.fit", stop)
+    np.savez("named.npz", x=np.zeros((60, 2)))
+    for command, arguments in zip(
+        commands,
+        ("votes.npz", "votes.npz --out p.npz", "--votes votes.npz --features named.npz --out m",
+         "votes.npz --out r.html"),
+        strict=True,
+    ):  # fmt: skip
+        assert main([*command.split(), *arguments.split(), "--class-balance", "0.7,0.3"]) == 130
+    assert seen == [[0.7, 0.3]] * 4
+    capsys.readouterr()
+    train = "train --labels probs.npz --features named.npz --out m --class-balance 0.7,0.3"
+    assert main(train.split()) == 2
+    assert "--class-balance: is for the label model" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("seed", ["99999999999999999999", "-1", "4294967296", "1.5"])
 def test_a_seed_out_of_range_is_named(folder, capsys, seed):
     assert main(["label", "votes.npz", "--out", "never.npz", f"--seed={seed}"]) == 2
