@@ -87,6 +87,17 @@ def add_seed_option(parser: Any) -> None:
     )
 
 
+def positive(text: str) -> int:
+    """The type of options that count something of which there must be some."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number of at least 1")
+    return number
+
+
 _NUM_SEEDS = 2**32  # JAX folds larger ones into these unless 64-bit numbers are switched on
 
 

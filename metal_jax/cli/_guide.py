@@ -151,14 +151,15 @@ def _spans(
     """Item -> LF and span, of the votes that are in the file."""
     from metal_jax import labeling
     from metal_jax.cli import _votes
-    from metal_jax.cli._apply import load_lfs, read_objects
+    from metal_jax.cli._apply import load_lfs
+    from metal_jax.cli._items import read_objects
 
     place = {name: j for j, name in enumerate(_votes.lf_names(file))}
     lfs = [(place[c], lf) for lf in load_lfs(options.lfs) for c in lf.column_names if c in place]
     if not lfs:
         raise ValueError(f"{options.lfs}: none of its LFs has a column in {options.votes}")
     spans: dict[int, list[tuple[int, Span]]] = {}
-    for item, row in zip(read_objects(options.texts), rows.tolist(), strict=True):
+    for item, row in zip(read_objects(options.texts)[0], rows.tolist(), strict=True):
         if row < 0:
             continue
         found = [

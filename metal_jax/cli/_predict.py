@@ -17,6 +17,7 @@ from metal_jax.cli._common import (
     json_text,
     plain_console,
     plain_table,
+    positive,
     replaced,
     show,
     write_csv,
@@ -68,7 +69,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="DIR", help="what train wrote")
     parser.add_argument("items", type=Path, metavar="ITEMS", help="items, as for train")
     parser.add_argument(
-        "--batch-size", type=int, default=512, metavar="N", help="items at once (default: 512)"
+        "--batch-size", type=positive, default=512, metavar="N", help="items at once (default: 512)"
     )
 
 

@@ -20,6 +20,7 @@ from metal_jax.cli._common import (
     add_gold_option,
     add_seed_option,
     add_votes_options,
+    positive,
 )
 from metal_jax.cli._guide import (
     TEXTS_HELP,
@@ -127,7 +128,7 @@ def _add_network(kinds: Any) -> None:
         "--split", default="train", help="split of a WRENCH folder (default: train)"
     )
     parser.add_argument(
-        "--batch-size", type=int, default=512, metavar="N", help="items at once (default: 512)"
+        "--batch-size", type=positive, default=512, metavar="N", help="items at once (default: 512)"
     )
     add_report_options(parser)
     parser.set_defaults(run=_network)

@@ -86,7 +86,7 @@ def label_block(
             end = column + len(lf.tasks)
             try:
                 votes[done, column:end] = resolver(number, lf(item))
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # sys.exit in an LF is its failure
                 if raising:
                     raise LabelingFunctionError(
                         f"LF {lf.name!r} failed on item {row}: {type(error).__name__}: {error}"

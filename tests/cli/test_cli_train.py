@@ -387,7 +387,7 @@ def test_bad_lines(folder, capsys, line, message):
         (("--encoder", "lstm"), "--encoder lstm: x.npz holds features; those that read them: f"),
         (("--validation", "1.5"), "--validation: got 1.5"),
         (("--widths", "a"), "--widths: got 'a'"),
-        (("--steps", "0"), "num_steps: got 0"),
+        (("--steps", "0"), "--steps: got '0', expected a whole number of at least 1"),
         (("--out", "x.npz"), "x.npz: is a file, expected a folder"),
         (("--out", "."), "something else than a "),
         (("--out", "no/where"), "there is no folder"),
