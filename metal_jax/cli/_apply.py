@@ -17,6 +17,7 @@ from metal_jax.cli._common import (
     TREE_HELP,
     add_out_option,
     add_output_options,
+    check_suffix,
     check_writable,
     plain_console,
     plain_table,
@@ -83,6 +84,7 @@ def add_command(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    check_suffix(options.out, ".npz")
     check_writable(options.out, options.lfs, options.items, options.tree)
     from metal_jax import labeling, task_tree  # loads JAX
 

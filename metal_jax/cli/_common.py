@@ -67,9 +67,27 @@ def add_votes_options(parser: argparse.ArgumentParser) -> None:
         help="classes of a single task; default: k in the file, label.json, label names, or the "
         "highest vote + 1",
     )
-    parser.add_argument(
-        "--split", default="train", help="split of a WRENCH folder (default: train)"
-    )
+    add_split_option(parser)
+
+
+def add_split_option(parser: argparse.ArgumentParser) -> None:
+    """The option that says which part of a data set is read."""
+    parser.add_argument("--split", metavar="NAME", help="split of a WRENCH folder (default: train)")
+
+
+def split_of(options: argparse.Namespace) -> str:
+    """The split to read; complains where one is named and nothing that is read has it."""
+    split = options.split
+    if split is None:
+        return "train"
+    inputs = [getattr(options, name, None) for name in ("votes", "fit", "predict", "gold")]
+    given = [path for path in inputs if path is not None]
+    if not any((path / f"{split}{end}").exists() for path in given for end in (".json", ".npz")):
+        raise ValueError(
+            f"--split: got {split!r}, expected a split of a WRENCH folder, which "
+            f"{', '.join(map(str, given)) or 'nothing that is read'} has not"
+        )
+    return split
 
 
 def add_out_option(
@@ -222,6 +240,12 @@ def plain_table(names: list[str], numbers: list[str]) -> PlainTable:
     for header in numbers:
         table.add_column(header, justify="right")
     return table
+
+
+def check_suffix(path: Path, *known: str) -> None:
+    """Complain about an output whose name promises another kind of file than there is."""
+    if path.suffix not in known:
+        raise ValueError(f"{path}: unknown kind of file, expected {', '.join(known)}")
 
 
 def check_writable(path: Path, *inputs: Path | None) -> None:

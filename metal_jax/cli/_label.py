@@ -18,11 +18,13 @@ from metal_jax.cli._common import (
     add_output_options,
     add_seed_option,
     add_votes_options,
+    check_suffix,
     check_writable,
     plain_console,
     plain_table,
     replaced,
     show,
+    split_of,
 )
 from metal_jax.cli._export import summary, write_exported
 from metal_jax.cli._label_stream import label_votes_stream
@@ -117,6 +119,7 @@ def _run(options: argparse.Namespace) -> int:
         return label_votes_stream(options)
     path, predict = _inputs(options)
     inputs = (path, predict, options.gold, options.tree)
+    check_suffix(options.out, ".npz")
     check_writable(options.out, *inputs)
     if options.export is not None:
         check_writable(options.export, *inputs)
@@ -210,7 +213,7 @@ def _new_votes(path: Path, fitted: VoteFile, options: argparse.Namespace) -> tup
     """
     from metal_jax import labeling
 
-    new = labeling.read_votes(path, fitted.tree, split=options.split)
+    new = labeling.read_votes(path, fitted.tree, split=split_of(options))
     if new.lf_names is None or fitted.lf_names is None:
         counts = new.votes.shape[1], fitted.votes.shape[1]
         if counts[0] != counts[1]:

@@ -88,7 +88,7 @@ def _check(options: argparse.Namespace) -> None:
     folder: Path = options.out
     if options.votes is None:
         raise ValueError("--stream: give VOTES; it fits and labels the same votes")
-    for name in ("gold", "export"):
+    for name in ("gold", "export", "split"):
         if getattr(options, name) is not None:
             raise ValueError(f"--stream: takes no --{name}")
     if options.method != "default":

@@ -13,6 +13,7 @@ from metal_jax._core.archives import save_arrays
 from metal_jax.cli._common import (
     add_out_option,
     add_output_options,
+    check_suffix,
     check_writable,
     json_text,
     plain_console,
@@ -118,8 +119,7 @@ def best_nodes(tree: TaskTree, leaf_probs: ArrayLike) -> np.ndarray:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.out.suffix not in _SUFFIXES:
-        raise ValueError(f"{options.out}: unknown kind of file, expected {', '.join(_SUFFIXES)}")
+    check_suffix(options.out, *_SUFFIXES)
     check_writable(options.out, options.items)
     with quiet_progress(options) as say:
         model, items, predictions = predict_items(options, say)

@@ -19,8 +19,10 @@ from metal_jax.cli._common import (
     VOTES_HELP,
     add_gold_option,
     add_seed_option,
+    add_split_option,
     add_votes_options,
     positive,
+    split_of,
 )
 from metal_jax.cli._guide import (
     TEXTS_HELP,
@@ -124,9 +126,7 @@ def _add_network(kinds: Any) -> None:
     parser.add_argument(
         "--votes", type=Path, metavar="VOTES", help="votes on the items: which go with mistakes"
     )
-    parser.add_argument(
-        "--split", default="train", help="split of a WRENCH folder (default: train)"
-    )
+    add_split_option(parser)
     parser.add_argument(
         "--batch-size", type=positive, default=512, metavar="N", help="items at once (default: 512)"
     )
@@ -257,7 +257,7 @@ def _network(options: argparse.Namespace) -> int:
                     model.tree,
                     items.num_items,
                     items=items.names,
-                    split=options.split,
+                    split=split_of(options),
                 )
             if options.votes is not None:
                 votes, names = votes_on_items(options, model.tree, items)

@@ -98,6 +98,7 @@ def apply(
         ValueError: no LFs, two with one name, an unknown task, an LF with two tasks of one root, no
             items, an LF that cannot be sent to a worker or cached, or an item that cannot be
             cached.
+        TypeError: `lfs` is no list of LFs.
         LabelingFunctionError: with `on_error="raise"`, at the first failing vote.
         RuntimeError: a worker process ended by itself.
         OSError: the cache cannot be written.

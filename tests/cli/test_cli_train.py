@@ -175,7 +175,8 @@ def test_a_task_without_votes_is_named_and_left_out(folder, capsys):
 def split(folder, **options):
     """What `split_items` makes of the votes."""
     given = {"votes": folder / "votes.npz", "features": folder / "x.npz", "method": "majority"}
-    given |= {"tree": folder / "tree.json", "num_classes": None, "split": "train", "seed": 0}
+    given |= {"tree": folder / "tree.json", "num_classes": None, "split": None, "seed": 0}
+    given["class_balance"] = None
     given |= {"gold": None, "validation": 0.2, "uncovered": "drop", "consistency": 0.0}
     options = argparse.Namespace(**given | options)
     items = read_items(options.features)

@@ -57,6 +57,18 @@ class Counting:
         return self.label if self.word in str(item) else ABSTAIN
 
 
+@pytest.mark.parametrize(
+    ("lfs", "message"),
+    [
+        (lf_module.LFS[0], "lfs: got a LabelingFunction, expected a list of LFs"),
+        ([lf_module.LFS[0], len], "lfs: number 1 is a builtin_function_or_method, expected a Lab"),
+    ],
+)
+def test_what_is_no_list_of_lfs_is_said(lfs, message):
+    with pytest.raises(TypeError, match=message):
+        apply(lfs, ["a"], TREE)
+
+
 # ---- duplicates ---------------------------------------------------------------------------------
 
 

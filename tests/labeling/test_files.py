@@ -273,7 +273,7 @@ def test_bad_lines(write, text, message):
 
 
 def test_bad_encoding(write):
-    with pytest.raises(ValueError, match="utf-8"):
+    with pytest.raises(ValueError, match="line 2: not UTF-8"):
         read_votes(write("v.csv", "item,worker,label\né,x,0\n".encode("latin-1")))
 
 
