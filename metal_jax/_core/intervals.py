@@ -29,3 +29,24 @@ def wilson_interval(share: ArrayLike, count: ArrayLike, *, level: float = 0.95) 
         centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
         half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + (z / count) ** 2 / 4)
     return np.clip(np.stack([centre - half, centre + half], axis=-1), 0, 1)
+
+
+def share_text(share: float, interval: tuple[float, float]) -> str:
+    """A share with its interval, short enough for a column of a table.
+
+    Args:
+        share: 0 to 1; NaN where it is not known.
+        interval: its ends.
+
+    Returns:
+        Two decimals, three of a share below a tenth; "-" where it is not known.
+
+    Example:
+        >>> share_text(0.42, (0.379, 0.462)), share_text(0.004, (0.001, 0.0149))
+        ('.42 (.38-.46)', '.004 (.001-.015)')
+    """
+    if share != share:
+        return "-"
+    digits = 2 if share >= 0.1 else 3
+    text, low, high = (f"{x:.{digits}f}".removeprefix("0") for x in (share, *interval))
+    return f"{text} ({low}-{high})"

@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from metal_jax._core.intervals import share_text
 from metal_jax.cli._analyze_guide import guide_records, print_guide
 from metal_jax.cli._class_balance import add_class_balance_option, read_class_balance
 from metal_jax.cli._common import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from metal_jax.task_tree import TaskTree
 
 _NEARLY_ALL = 0.99  # of the items: majority vote would do
+_WIDE = 96  # columns: on fewer the names need the room of the overlaps
 _MOST_POLARITY = 36  # characters of class names that are shown for an LF
 
 _EPILOG = f"""{VOTES_HELP}
@@ -254,7 +256,7 @@ def _print(about: dict[str, Any], num_lfs: int) -> None:
     console = plain_console()
     console.print(_votes.size_line(about["votes"]))
     console.print(_votes.coverage_line(about["votes"]))
-    console.print(_lf_table(about["lfs"], num_lfs))
+    console.print(_lf_table(about["lfs"], num_lfs, console.width))
     hidden = len(about["lfs"]) - num_lfs
     if num_lfs and hidden > 0:
         console.print(f"... and {hidden} LFs with fewer votes (--num-lfs 0 shows all)")
@@ -305,18 +307,35 @@ def _shortened(names: list[str], count: int) -> str:
     return ", ".join(names[:count]) + rest
 
 
-def _lf_table(lfs: list[dict[str, Any]], num_lfs: int) -> Table:
-    judged = ["accuracy"] if lfs[0]["accuracy"] is not None else []
-    shares = ["coverage", "overlaps", "conflicts"]
-    table = plain_table(["LF", "votes for"], [*shares, "estimated", *judged])
-    table.caption = "estimated: accuracy by the default label model, without gold"
+def _lf_table(lfs: list[dict[str, Any]], num_lfs: int, width: int) -> Table:
+    judged = lfs[0]["accuracy"] is not None
+    headers = {
+        "coverage": "coverage",
+        "overlaps": "overlaps",
+        "conflicts": "conflicts",
+        "estimated_accuracy": "estimated",
+        "accuracy": "accuracy",
+    }
+    if not judged:
+        del headers["accuracy"]
+    elif width < _WIDE:
+        del headers["overlaps"]
+    table = plain_table(["LF", "votes for"], list(headers.values()))
+    for column in table.columns[2:]:
+        column.no_wrap = True
+    table.caption = "estimated: accuracy by the default label model, without gold; in (): 95 %"
     shown = sorted(range(len(lfs)), key=lambda j: -lfs[j]["num_votes"])[: num_lfs or None]
     for j in sorted(shown):
         row = lfs[j]
         polarity = ", ".join(row["polarity"])
         if len(polarity) > _MOST_POLARITY:
             polarity = f"{len(row['polarity'])} classes"
-        cells = [_number(row[name]) for name in (*shares, "estimated_accuracy", *judged)]
+        cells = [
+            share_text(row[name], row[f"{name}_interval"])
+            if name in ("coverage", "accuracy")
+            else _number(row[name])
+            for name in headers
+        ]
         table.add_row(row["name"], polarity or "-", *cells)
     return table
 
