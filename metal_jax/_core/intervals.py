@@ -31,12 +31,12 @@ def wilson_interval(share: ArrayLike, count: ArrayLike, *, level: float = 0.95) 
     return np.clip(np.stack([centre - half, centre + half], axis=-1), 0, 1)
 
 
-def share_text(share: float, interval: tuple[float, float]) -> str:
+def share_text(share: float | None, interval: tuple[float, float] | None) -> str:
     """A share with its interval, short enough for a column of a table.
 
     Args:
-        share: 0 to 1; NaN where it is not known.
-        interval: its ends.
+        share: 0 to 1; NaN or None where it is not known.
+        interval: its ends; None likewise.
 
     Returns:
         Two decimals, three of a share below a tenth; "-" where it is not known.
@@ -45,7 +45,7 @@ def share_text(share: float, interval: tuple[float, float]) -> str:
         >>> share_text(0.42, (0.379, 0.462)), share_text(0.004, (0.001, 0.0149))
         ('.42 (.38-.46)', '.004 (.001-.015)')
     """
-    if share != share:
+    if share is None or interval is None or share != share:
         return "-"
     digits = 2 if share >= 0.1 else 3
     text, low, high = (f"{x:.{digits}f}".removeprefix("0") for x in (share, *interval))

@@ -172,8 +172,7 @@ def format_summary(table: Sequence[LFSummary]) -> str:
         cells += [f"{share:.3f}" for share in (row.overlaps, row.conflicts)]
         if judged:
             cells += [str(row.num_correct), str(row.num_incorrect)]
-            known = row.accuracy is not None and row.accuracy_interval is not None
-            cells.append(share_text(row.accuracy, row.accuracy_interval) if known else "-")
+            cells.append(share_text(row.accuracy, row.accuracy_interval))
         rows.append(cells)
     widths = [max(len(cells[i]) for cells in rows) for i in range(len(header))]
 
