@@ -28,7 +28,7 @@ def replaced(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         The open file.
 
     Raises:
-        OSError: the disk refused; what was there is as it was.
+        OSError: the disk refused, with the file's name; what was there is as it was.
 
     Example:
         >>> import tempfile
@@ -49,6 +49,10 @@ def replaced(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
                 file.flush()
                 os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        if error.filename is None:  # a full disk does not say of which file
+            error.filename = os.fspath(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

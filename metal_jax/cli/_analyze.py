@@ -10,7 +10,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from metal_jax._core.intervals import share_text
 from metal_jax.cli._analyze_guide import guide_records, print_guide
+from metal_jax.cli._class_balance import add_class_balance_option, read_class_balance
 from metal_jax.cli._common import (
     TREE_HELP,
     VOTES_HELP,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from metal_jax.task_tree import TaskTree
 
 _NEARLY_ALL = 0.99  # of the items: majority vote would do
+_WIDE = 96  # columns: on fewer the names need the room of the overlaps
 _MOST_POLARITY = 36  # characters of class names that are shown for an LF
 
 _EPILOG = f"""{VOTES_HELP}
@@ -61,6 +64,7 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("votes", type=Path, metavar="VOTES", help="votes to look at")
     add_votes_options(parser)
+    add_class_balance_option(parser)
     add_gold_option(parser, "for judging only")
     add_guide_options(parser)
     parser.add_argument(
@@ -86,8 +90,16 @@ def _run(options: argparse.Namespace) -> int:
         file = _votes.read_votes(options, options.votes)
         gold = _votes.read_gold(options, file)
         texts = read_texts(options, file)
+        balance = read_class_balance(options, file.tree)
         say("fitting the default label model")
-        model = fit("default", file.votes, file.tree, seed=options.seed, restarts=True)
+        model = fit(
+            "default",
+            file.votes,
+            file.tree,
+            class_balance=balance,
+            seed=options.seed,
+            restarts=True,
+        )
         majority = fit("majority", file.votes, file.tree)
         say("comparing")
         probs = model.posterior(file.votes)
@@ -108,7 +120,7 @@ def _run(options: argparse.Namespace) -> int:
         about["majority_vote_would_do"] = all(
             (1 - task["ties"]) * task["agreement"] >= _NEARLY_ALL for task in about["tasks"]
         )
-        guide = find_guide(options, file, gold, texts, say)
+        guide = find_guide(options, file, gold, texts, balance, say)
         about |= guide_records(guide, file, probs, options.num_next)
     return show(options, about, _print, options.num_lfs)
 
@@ -244,7 +256,7 @@ def _print(about: dict[str, Any], num_lfs: int) -> None:
     console = plain_console()
     console.print(_votes.size_line(about["votes"]))
     console.print(_votes.coverage_line(about["votes"]))
-    console.print(_lf_table(about["lfs"], num_lfs))
+    console.print(_lf_table(about["lfs"], num_lfs, console.width))
     hidden = len(about["lfs"]) - num_lfs
     if num_lfs and hidden > 0:
         console.print(f"... and {hidden} LFs with fewer votes (--num-lfs 0 shows all)")
@@ -295,18 +307,35 @@ def _shortened(names: list[str], count: int) -> str:
     return ", ".join(names[:count]) + rest
 
 
-def _lf_table(lfs: list[dict[str, Any]], num_lfs: int) -> Table:
-    judged = ["accuracy"] if lfs[0]["accuracy"] is not None else []
-    shares = ["coverage", "overlaps", "conflicts"]
-    table = plain_table(["LF", "votes for"], [*shares, "estimated", *judged])
-    table.caption = "estimated: accuracy by the default label model, without gold"
+def _lf_table(lfs: list[dict[str, Any]], num_lfs: int, width: int) -> Table:
+    judged = lfs[0]["accuracy"] is not None
+    headers = {
+        "coverage": "coverage",
+        "overlaps": "overlaps",
+        "conflicts": "conflicts",
+        "estimated_accuracy": "estimated",
+        "accuracy": "accuracy",
+    }
+    if not judged:
+        del headers["accuracy"]
+    elif width < _WIDE:
+        del headers["overlaps"]
+    table = plain_table(["LF", "votes for"], list(headers.values()))
+    for column in table.columns[2:]:
+        column.no_wrap = True
+    table.caption = "estimated: accuracy by the default label model, without gold; in (): 95 %"
     shown = sorted(range(len(lfs)), key=lambda j: -lfs[j]["num_votes"])[: num_lfs or None]
     for j in sorted(shown):
         row = lfs[j]
         polarity = ", ".join(row["polarity"])
         if len(polarity) > _MOST_POLARITY:
             polarity = f"{len(row['polarity'])} classes"
-        cells = [_number(row[name]) for name in (*shares, "estimated_accuracy", *judged)]
+        cells = [
+            share_text(row[name], row[f"{name}_interval"])
+            if name in ("coverage", "accuracy")
+            else _number(row[name])
+            for name in headers
+        ]
         table.add_row(row["name"], polarity or "-", *cells)
     return table
 

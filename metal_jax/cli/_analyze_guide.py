@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from metal_jax.cli._common import plain_table
+from metal_jax.cli._common import plain_table, printable
 from metal_jax.cli._guide import Guide
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _print_items(console: Console, found: dict[str, Any]) -> None:
         if found[kind]:
             console.print(f"{title}:")
         for item in found[kind]:
-            console.print("  " + _one_line(f"{item['item']}{_aside(item)}"))
+            console.print("  " + printable(f"{item['item']}{_aside(item)}"))
             if item["text"]:
                 console.print(_shown_text(item))
 
@@ -148,12 +148,7 @@ def _aside(item: dict[str, Any]) -> str:
 
 def _shown_text(item: dict[str, Any]) -> Text:
     """The text in one line, what made LFs vote underlined."""
-    text = Text("    " + _one_line(item["text"][:_MOST_TEXT]))
+    text = Text("    " + printable(item["text"][:_MOST_TEXT]))
     for span in item.get("spans", ()):
         text.stylize("underline", span["start"] + 4, min(span["stop"], _MOST_TEXT) + 4)
     return text
-
-
-def _one_line(text: str) -> str:
-    """Of the same length, so that places stay, and such as any terminal can show."""
-    return "".join(" " if c.isspace() else c if c.isprintable() else "\ufffd" for c in text)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,15 @@ from metal_jax.cli._common import (
     TREE_HELP,
     add_out_option,
     add_output_options,
+    check_suffix,
     check_writable,
     plain_console,
     plain_table,
+    positive,
     replaced,
     show,
 )
+from metal_jax.cli._items import read_objects
 from metal_jax.cli._progress import quiet_progress
 
 if TYPE_CHECKING:
@@ -61,7 +64,11 @@ def add_command(commands: Any) -> None:
     )
     add_out_option(parser, "votes.npz")
     parser.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="processes that run LFs (default: 1)"
+        "--workers",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="processes that run LFs (default: 1)",
     )
     parser.add_argument(
         "--cache", type=Path, metavar="DIR", help="keep votes here, for the next time"
@@ -77,12 +84,13 @@ def add_command(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    check_suffix(options.out, ".npz")
     check_writable(options.out, options.lfs, options.items, options.tree)
     from metal_jax import labeling, task_tree  # loads JAX
 
     tree = task_tree.read_json(options.tree)
     lfs = load_lfs(options.lfs)
-    items = read_objects(options.items)
+    items, names = read_objects(options.items)
     cache, partial = options.cache, None
     if cache is None and all(map(_is_known, lfs)):
         cache = partial = options.out.with_name(f"{options.out.name}.partial")
@@ -90,10 +98,15 @@ def _run(options: argparse.Namespace) -> int:
     with quiet_progress(options) as say:
 
         def tell(progress: ApplyProgress) -> None:
+            cached = not last or progress.num_calls == last[0].num_calls
             last[:] = [progress]
-            errors = sum(progress.num_errors.values())
-            note = f"{errors:,} errors in {len(progress.num_errors)} LFs" if errors else ""
-            say.count("running the LFs", progress.num_items, len(items), note=note)
+            say.count(
+                "running the LFs",
+                progress.num_items,
+                len(items),
+                below=errors_text(progress.num_errors),
+                restart=cached,
+            )
 
         try:
             applied = labeling.apply(
@@ -113,10 +126,14 @@ def _run(options: argparse.Namespace) -> int:
                 f"interrupted after {last[0].num_items:,} of {len(items):,} items; the votes that "
                 f"are kept are in {cache}: run the same command again, and it goes on from there"
             ) from None
+        except labeling.LabelingFunctionError as error:
+            raise labeling.LabelingFunctionError(
+                f"{error}; --on-error abstain counts it and goes on{_kept(cache, partial)}"
+            ) from error
     arrays = {"L": applied.votes, "lf_names": np.asarray(applied.lf_names, str)}
     if tree.num_tasks == 1:
         arrays["k"] = np.asarray(tree.num_nodes)
-    if names := [str(item["item"]) for item in items if "item" in item]:
+    if names is not None:
         arrays["items"] = np.asarray(names, str)
     with replaced(options.out) as file:
         save_arrays(file, arrays)
@@ -124,6 +141,31 @@ def _run(options: argparse.Namespace) -> int:
         shutil.rmtree(partial)
     about = _about(options, applied, last[-1])
     return show(options, about, _print)
+
+
+def _kept(cache: Path | None, partial: Path | None) -> str:
+    """What a failure leaves behind, as the end of a sentence."""
+    if cache is not None and any(cache.rglob("*.npz")):
+        return f"; the votes of the items before it are kept in {cache}"
+    if partial is not None:
+        shutil.rmtree(partial)
+    return ""
+
+
+def errors_text(num_errors: Mapping[str, int]) -> str:
+    """The LFs with most errors, of those with any.
+
+    Args:
+        num_errors: LF name -> failures.
+
+    Returns:
+        Such as "errors: another 131, goal 2"; "" without any.
+    """
+    worst = sorted(num_errors.items(), key=lambda pair: -pair[1])
+    named = [f"{name if len(name) <= 24 else name[:23] + '…'} {n:,}" for name, n in worst[:3]]
+    if len(worst) > 3:
+        named.append(f"{len(worst) - 3} other LFs {sum(n for _, n in worst[3:]):,}")
+    return f"errors: {', '.join(named)}" if worst else ""
 
 
 def _is_known(lf: LabelingFunction) -> bool:
@@ -157,6 +199,11 @@ def load_lfs(path: Path) -> list[LabelingFunction]:
     kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         module = importlib.import_module(path.stem)
+    except SystemExit as error:
+        raise ValueError(
+            f"{path}: it ends the program (SystemExit: {error}); expected a module of "
+            "labelling functions that can be imported"
+        ) from error
     except Exception as error:
         raise ValueError(f"{path}: {type(error).__name__}: {error}") from error
     finally:
@@ -169,27 +216,6 @@ def load_lfs(path: Path) -> list[LabelingFunction]:
     if not found:
         raise ValueError(f"{path}: there are no labelling functions in it")
     return list(found.values())
-
-
-def read_objects(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines, one for each item."""
-    items = []
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                item = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise ValueError(f"{path}: line {number}: not JSON: {error}") from error
-            if not isinstance(item, dict):
-                raise ValueError(f"{path}: line {number}: expected an object")
-            if items and ("item" in item) != ("item" in items[-1]):
-                raise ValueError(f'{path}: line {number}: either every line has "item" or none has')
-            items.append(item)
-    if not items:
-        raise ValueError(f"{path}: there are no items")
-    return items
 
 
 def _about(

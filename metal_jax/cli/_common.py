@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import csv
+import io
 import json
+import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -63,9 +67,27 @@ def add_votes_options(parser: argparse.ArgumentParser) -> None:
         help="classes of a single task; default: k in the file, label.json, label names, or the "
         "highest vote + 1",
     )
-    parser.add_argument(
-        "--split", default="train", help="split of a WRENCH folder (default: train)"
-    )
+    add_split_option(parser)
+
+
+def add_split_option(parser: argparse.ArgumentParser) -> None:
+    """The option that says which part of a data set is read."""
+    parser.add_argument("--split", metavar="NAME", help="split of a WRENCH folder (default: train)")
+
+
+def split_of(options: argparse.Namespace) -> str:
+    """The split to read; complains where one is named and nothing that is read has it."""
+    split = options.split
+    if split is None:
+        return "train"
+    inputs = [getattr(options, name, None) for name in ("votes", "fit", "predict", "gold")]
+    given = [path for path in inputs if path is not None]
+    if not any((path / f"{split}{end}").exists() for path in given for end in (".json", ".npz")):
+        raise ValueError(
+            f"--split: got {split!r}, expected a split of a WRENCH folder, which "
+            f"{', '.join(map(str, given)) or 'nothing that is read'} has not"
+        )
+    return split
 
 
 def add_out_option(
@@ -79,8 +101,34 @@ def add_out_option(
 def add_seed_option(parser: Any) -> None:
     """The option of every command that draws random numbers."""
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the random numbers (default: 0)"
+        "--seed", type=_seed, default=0, metavar="N", help="of the random numbers (default: 0)"
     )
+
+
+def positive(text: str) -> int:
+    """The type of options that count something of which there must be some."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number of at least 1")
+    return number
+
+
+_NUM_SEEDS = 2**32  # JAX folds larger ones into these unless 64-bit numbers are switched on
+
+
+def _seed(text: str) -> int:
+    try:
+        seed = int(text)
+    except ValueError:
+        seed = -1
+    if not 0 <= seed < _NUM_SEEDS:
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected a whole number from 0 to {_NUM_SEEDS - 1}"
+        )
+    return seed
 
 
 def add_gold_option(parser: argparse.ArgumentParser, use: str, *, required: bool = False) -> None:
@@ -120,30 +168,84 @@ def show(
     Returns:
         The exit status.
     """
-    if options.json:
-        print_json(about)
-    elif not options.quiet:
-        write(about, *arguments)
+    with standard_output():
+        if options.json:
+            print_json(about)
+        elif not options.quiet:
+            write(about, *arguments)
     return 0
+
+
+STANDARD_OUTPUT = "standard output"
+
+
+@contextlib.contextmanager
+def standard_output() -> Iterator[None]:
+    """Within it stdout is written, and nothing else: what goes wrong is told of it."""
+    try:
+        yield
+        sys.stdout.flush()  # not at the end of Python, where nobody can tell
+    except OSError as error:
+        error.filename = STANDARD_OUTPUT
+        raise
 
 
 _PIPE_WIDTH = 120  # rich takes 80 where it cannot ask, and would fold tables in files
 
 
-def plain_console() -> Console:
+def printable(text: str) -> str:
+    """Text from data for a terminal, which obeys control characters: they are replaced.
+
+    Args:
+        text: anything.
+
+    Returns:
+        Text of the same length in one line.
+    """
+    return "".join(" " if c.isspace() else c if c.isprintable() else "\ufffd" for c in text)
+
+
+class PlainConsole(Console):
+    """A console whose strings reach the terminal as text, whatever is in them."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; a string may have several lines."""
+        clean = [
+            "\n".join(map(printable, one.split("\n"))) if isinstance(one, str) else one
+            for one in objects
+        ]
+        super().print(*clean, **options)
+
+
+class PlainTable(Table):
+    """A table whose cells are text, whatever is in them."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """Add a row."""
+        clean = [printable(cell) if isinstance(cell, str) else cell for cell in cells]
+        super().add_row(*clean, **options)
+
+
+def plain_console() -> PlainConsole:
     """A console that prints names from files as they are."""
     width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
+    return PlainConsole(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
 
 
-def plain_table(names: list[str], numbers: list[str]) -> Table:
+def plain_table(names: list[str], numbers: list[str]) -> PlainTable:
     """A table without a frame: columns of names, then columns of numbers."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table = PlainTable(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for header in names:
         table.add_column(header, overflow="fold")
     for header in numbers:
         table.add_column(header, justify="right")
     return table
+
+
+def check_suffix(path: Path, *known: str) -> None:
+    """Complain about an output whose name promises another kind of file than there is."""
+    if path.suffix not in known:
+        raise ValueError(f"{path}: unknown kind of file, expected {', '.join(known)}")
 
 
 def check_writable(path: Path, *inputs: Path | None) -> None:
@@ -159,20 +261,53 @@ def check_writable(path: Path, *inputs: Path | None) -> None:
             raise ValueError(f"{path}: is also an input; give another file to write")
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Replace a JSON file in one step; an unknown number is null."""
+def write_csv(path: Path, header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> None:
+    """Replace a CSV file in one step; a lone surrogate, which UTF-8 has not, is escaped."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
     with replaced(path) as file:
-        file.write((json.dumps(_without_nan(content), indent=1) + "\n").encode())
+        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a JSON file in one step; a number that is not finite is null."""
+    with replaced(path) as file:
+        file.write((json_text(content, indent=1, encoding="ascii") + "\n").encode("ascii"))
 
 
 def print_json(content: Any) -> None:
-    """Print JSON that any parser reads: an unknown number is null, never NaN."""
-    sys.stdout.write(json.dumps(_without_nan(content), indent=1, ensure_ascii=False) + "\n")
+    """Print JSON that any parser reads: a number that is not finite is null, never NaN."""
+    sys.stdout.write(json_text(content, indent=1, encoding=sys.stdout.encoding or "utf-8") + "\n")
 
 
-def _without_nan(content: Any) -> Any:
+def json_text(content: Any, *, indent: int | None = None, encoding: str = "utf-8") -> str:
+    """JSON that any parser reads and that the encoding has.
+
+    A lone surrogate, as of a text that was cut within a character, is in JSON, but in no encoding;
+    all that is not ASCII is escaped then.
+
+    Args:
+        content: plain objects; a number that is not finite becomes null.
+        indent: as of `json.dumps`.
+        encoding: in which it will be written.
+
+    Returns:
+        The text.
+    """
+    finite = _finite(content)
+    text = json.dumps(finite, indent=indent, ensure_ascii=False)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(finite, indent=indent)
+    return text
+
+
+def _finite(content: Any) -> Any:
     if isinstance(content, dict):
-        return {key: _without_nan(value) for key, value in content.items()}
+        return {key: _finite(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_without_nan(value) for value in content]
-    return None if isinstance(content, float) and content != content else content
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from metal_jax.cli._common import standard_output
+
 _SHELLS = ("bash", "zsh", "fish")
 
 _EPILOG = """
@@ -47,7 +49,8 @@ def _run(options: argparse.Namespace) -> int:
                 folder = action.metavar == "DIR"
                 # What shtab reads; argparse knows nothing of it.
                 action.complete = shtab.DIRECTORY if folder else shtab.FILE  # pyright: ignore
-    sys.stdout.write(shtab.complete(whole, shell=options.shell))
+    with standard_output():
+        sys.stdout.write(shtab.complete(whole, shell=options.shell))
     return 0
 
 

@@ -12,9 +12,11 @@ from metal_jax.cli._common import (
     VOTES_HELP,
     add_gold_option,
     add_output_options,
+    add_split_option,
     plain_console,
     plain_table,
     show,
+    split_of,
 )
 from metal_jax.cli._items import ITEMS_HELP, Items, match_items
 from metal_jax.cli._predict import add_model_arguments, best_nodes, paths, predict_items
@@ -55,9 +57,7 @@ def add_command(commands: Any) -> None:
         metavar="VOTES",
         help="votes on the items: errors by vote",
     )
-    parser.add_argument(
-        "--split", default="train", help="split of a WRENCH folder (default: train)"
-    )
+    add_split_option(parser)
     add_output_options(parser)
     parser.set_defaults(run=_run)
 
@@ -68,7 +68,7 @@ def _run(options: argparse.Namespace) -> int:
     with quiet_progress(options) as say:
         model, items, predictions = predict_items(options, say)
         gold = labeling.read_gold(
-            options.gold, model.tree, items.num_items, items=items.names, split=options.split
+            options.gold, model.tree, items.num_items, items=items.names, split=split_of(options)
         )
         if (gold < 0).all():
             raise ValueError(f"{options.gold}: gold: no item has a label")
@@ -91,7 +91,7 @@ def votes_on_items(
     from metal_jax import labeling
     from metal_jax.cli import _votes
 
-    file = labeling.read_votes(options.votes, tree, split=options.split)
+    file = labeling.read_votes(options.votes, tree, split=split_of(options))
     ordered = options.votes.suffix not in (".csv", ".tsv")
     sources = options.items, options.votes
     rows = match_items(items, len(file.votes), file.items, sources, ordered=ordered)

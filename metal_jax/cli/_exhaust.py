@@ -16,6 +16,7 @@ from metal_jax.cli._common import (
     add_output_options,
     add_seed_option,
     check_writable,
+    positive,
     show,
 )
 from metal_jax.cli._exhaust_sources import (
@@ -101,10 +102,10 @@ def _add_fit(steps: Any) -> None:
     add_out_option(parser, metavar="DIR")
     add_seed_option(parser)
     parser.add_argument(
-        "--members", type=int, metavar="M", help="networks of the ensemble (default: 8)"
+        "--members", type=positive, metavar="M", help="networks of the ensemble (default: 8)"
     )
     parser.add_argument(
-        "--steps", type=int, metavar="N", help="most optimiser steps (default: 1200)"
+        "--steps", type=positive, metavar="N", help="most optimiser steps (default: 1200)"
     )
     add_source_options(parser)
     add_output_options(parser)

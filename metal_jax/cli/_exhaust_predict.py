@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +13,8 @@ from metal_jax.cli._common import (
     add_output_options,
     check_writable,
     plain_table,
-    replaced,
     show,
+    write_csv,
 )
 from metal_jax.cli._exhaust_sources import (
     SOURCES_HELP,
@@ -132,7 +130,7 @@ def _predict(options: argparse.Namespace) -> int:
         for t, name in enumerate(names)
         for i, run in enumerate(found.runs)
     ]
-    _write_csv(options.out, header, rows)
+    write_csv(options.out, header, rows)
     about["targets"] = {
         name: {
             "low": float(prediction.mean[:, t].min()),
@@ -181,7 +179,7 @@ def _search(options: argparse.Namespace) -> int:
     ]
     header = (*_HEADER, "seconds")
     if options.out is not None:
-        _write_csv(options.out, header, rows)
+        write_csv(options.out, header, rows)
     about |= {
         "target": name,
         "goal": goal,
@@ -256,15 +254,6 @@ def goal_of(name: str, held_out: str, runs: Iterable[Run], given: str | None) ->
         # Train - held out: little of an accuracy, much of a loss, whose difference is negative.
         return "min" if goal == "max" else "max"
     return goal
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    with replaced(path) as file:
-        file.write(text.getvalue().encode("utf-8"))
 
 
 def _print_prediction(about: dict[str, Any]) -> None:

@@ -97,7 +97,12 @@ def read_texts(options: argparse.Namespace, file: VoteFile) -> tuple[list[str] |
 
 
 def find_guide(
-    options: argparse.Namespace, file: VoteFile, gold: np.ndarray | None, texts: Any, say: Say
+    options: argparse.Namespace,
+    file: VoteFile,
+    gold: np.ndarray | None,
+    texts: Any,
+    class_balance: np.ndarray | None,
+    say: Say,
 ) -> Guide:
     """Do what the options ask for.
 
@@ -106,6 +111,7 @@ def find_guide(
         file: the votes.
         gold: int[n] node ids, or None; for judging only.
         texts: what `read_texts` gave.
+        class_balance: float[leaves] that is known, or None.
         say: told of progress.
 
     Returns:
@@ -118,12 +124,24 @@ def find_guide(
     names = _votes.lf_names(file)
     without = dependencies = None
     if few if options.leave_one_out is None else options.leave_one_out:
-        say(f"fitting without each of {len(names):,} LFs")
+        step, count = "fitting without each LF", len(names)
+        say.count(step, 0, count, "LFs")
         known = None if gold is None or gold.ndim > 1 else gold
-        without = label_model.leave_one_out(file.votes, file.tree, gold=known)
+        without = label_model.leave_one_out(
+            file.votes,
+            file.tree,
+            class_balance,
+            gold=known,
+            on_progress=lambda done: say.count(step, done, count, "LFs"),
+        )
     if few if options.dependencies is None else options.dependencies:
         say("looking for dependencies")
-        dependencies = label_model.suggest_dependencies(file.votes, file.tree, lf_names=names)
+        dependencies = label_model.suggest_dependencies(
+            file.votes,
+            file.tree,
+            lf_names=names,
+            on_progress=lambda done: say.count("looking for dependencies", done, unit="rounds"),
+        )
     return Guide(without, dependencies, *texts)
 
 
@@ -133,14 +151,15 @@ def _spans(
     """Item -> LF and span, of the votes that are in the file."""
     from metal_jax import labeling
     from metal_jax.cli import _votes
-    from metal_jax.cli._apply import load_lfs, read_objects
+    from metal_jax.cli._apply import load_lfs
+    from metal_jax.cli._items import read_objects
 
     place = {name: j for j, name in enumerate(_votes.lf_names(file))}
     lfs = [(place[c], lf) for lf in load_lfs(options.lfs) for c in lf.column_names if c in place]
     if not lfs:
         raise ValueError(f"{options.lfs}: none of its LFs has a column in {options.votes}")
     spans: dict[int, list[tuple[int, Span]]] = {}
-    for item, row in zip(read_objects(options.texts), rows.tolist(), strict=True):
+    for item, row in zip(read_objects(options.texts)[0], rows.tolist(), strict=True):
         if row < 0:
             continue
         found = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -66,28 +67,70 @@ def read_items(path: Path) -> Items:
     )
 
 
+def read_objects(path: Path) -> tuple[list[dict[str, Any]], tuple[str, ...] | None]:
+    """The objects of a file of JSON lines, one for each item, and the items' names.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The objects, at least one, and n distinct names or None.
+
+    Raises:
+        ValueError: malformed content; names the file and the line.
+        OSError: the file cannot be read.
+    """
+    try:
+        records = list(_records(path))
+        return [record for _, record in records], _names(records)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def _read_lines(path: Path) -> Items:
-    texts, names = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"line {number}: not JSON: {error}") from error
-        if not isinstance(record, dict) or not isinstance(record.get("text"), str):
+    records = list(_records(path))
+    for number, record in records:
+        if not isinstance(record.get("text"), str):
             raise ValueError(f'line {number}: expected an object with "text", a string')
+    return Items("texts", [record["text"] for _, record in records], _names(records))
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of JSON lines, at least one, each with the number of its line."""
+    empty = True
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                if not line.strip():
+                    continue
+                record = json.loads(line)
+            except UnicodeDecodeError as error:
+                byte = f"0x{error.object[error.start]:02x}"
+                raise ValueError(f"line {number}: not UTF-8: {error.reason} ({byte})") from error
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"line {number}: not JSON: {error}") from error
+            if not isinstance(record, dict):
+                raise ValueError(f"line {number}: expected an object")
+            yield number, record
+            empty = False
+    if empty:
+        raise ValueError("there are no items")
+
+
+def _names(records: list[tuple[int, dict[str, Any]]]) -> tuple[str, ...] | None:
+    """The names of the items, if they have any."""
+    line_of: dict[str, int] = {}
+    named = records[0][1].get("item") is not None
+    for number, record in records:
         name = record.get("item")
         if not isinstance(name, str | int | None) or isinstance(name, bool):
             raise ValueError(f'line {number}: got "item" {name!r:.60}, expected a name')
-        if texts and (name is None) != (names[-1] is None):
+        if (name is not None) != named:
             raise ValueError(f'line {number}: either every line has "item" or none has')
-        texts.append(record["text"])
-        names.append(name)
-    if not texts:
-        raise ValueError("there are no items")
-    named = None if names[0] is None else tuple(map(str, names))
-    return Items("texts", texts, _distinct(named))
+        if named and line_of.setdefault(str(name), number) != number:
+            raise ValueError(f"line {number}: item {name!r} is in line {line_of[str(name)]} too")
+    return tuple(line_of) if named else None
 
 
 def _read_arrays(path: Path) -> Items:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metal_jax._core.archives import load_arrays, save_arrays
+from metal_jax._core.archives import save_arrays
+from metal_jax.cli._class_balance import add_class_balance_option, read_class_balance
 from metal_jax.cli._common import (
     TREE_HELP,
     VOTES_HELP,
@@ -19,11 +18,13 @@ from metal_jax.cli._common import (
     add_output_options,
     add_seed_option,
     add_votes_options,
+    check_suffix,
     check_writable,
     plain_console,
     plain_table,
     replaced,
     show,
+    split_of,
 )
 from metal_jax.cli._export import summary, write_exported
 from metal_jax.cli._label_stream import label_votes_stream
@@ -97,12 +98,7 @@ def add_command(commands: Any) -> None:
         help="votes larger than memory: never all of them in it; --out is a folder then, and a run "
         "that was stopped goes on with the same command",
     )
-    parser.add_argument(
-        "--class-balance",
-        metavar="A,B,C|FILE",
-        help="the leaves' prior, kept fixed: numbers, or a file: .npz with class_balance (such as "
-        "an earlier output), .npy, .json (list, or name -> number) or text; default: estimated",
-    )
+    add_class_balance_option(parser)
     add_gold_option(
         parser, "of items to fit, for methods that use them; the output agrees with them"
     )
@@ -120,9 +116,10 @@ def add_command(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     if options.stream:
-        return label_votes_stream(options, _class_balance)
+        return label_votes_stream(options)
     path, predict = _inputs(options)
     inputs = (path, predict, options.gold, options.tree)
+    check_suffix(options.out, ".npz")
     check_writable(options.out, *inputs)
     if options.export is not None:
         check_writable(options.export, *inputs)
@@ -138,9 +135,7 @@ def _run(options: argparse.Namespace) -> int:
                 "rename it"
             )
         gold = _votes.read_gold(options, file)
-        balance = None
-        if options.class_balance is not None:
-            balance = _class_balance(options.class_balance, _votes.leaf_names(file.tree))
+        balance = read_class_balance(options, file.tree)
         check_options(options.method, class_balance=balance, gold=gold)
         new, num_ignored = (file, 0) if predict is None else _new_votes(predict, file, options)
         say(f"fitting the label model ({options.method})")
@@ -218,7 +213,7 @@ def _new_votes(path: Path, fitted: VoteFile, options: argparse.Namespace) -> tup
     """
     from metal_jax import labeling
 
-    new = labeling.read_votes(path, fitted.tree, split=options.split)
+    new = labeling.read_votes(path, fitted.tree, split=split_of(options))
     if new.lf_names is None or fitted.lf_names is None:
         counts = new.votes.shape[1], fitted.votes.shape[1]
         if counts[0] != counts[1]:
@@ -236,47 +231,6 @@ def _new_votes(path: Path, fitted: VoteFile, options: argparse.Namespace) -> tup
     num_ignored = len(new.lf_names) - len(known)
     votes = labeling.validate(votes, fitted.tree)
     return new._replace(votes=votes, lf_names=fitted.lf_names), num_ignored
-
-
-def _class_balance(text: str, leaves: list[str]) -> np.ndarray:
-    """The numbers of `--class-balance`, one for each leaf; the fit checks their values."""
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = _read_class_balance(Path(text), leaves)
-    array = np.asarray(values)
-    if array.shape != (len(leaves),):
-        some = ", ".join(leaves[:10]) + (", ..." if len(leaves) > 10 else "")
-        raise ValueError(
-            f"--class-balance: got {array.size} values, expected {len(leaves)} ({some})"
-        )
-    bad = ~((array > 0) & (array <= 1))
-    if bad.any():
-        leaf = int(np.flatnonzero(bad)[0])
-        raise ValueError(
-            f"--class-balance: {leaves[leaf]}: got {array[leaf]:g}, expected a probability above 0"
-        )
-    return array
-
-
-def _read_class_balance(path: Path, leaves: list[str]) -> Any:
-    if not path.exists():
-        raise ValueError(f"--class-balance: {str(path)!r} is neither numbers (0.7,0.3) nor a file")
-    try:
-        if path.suffix in (".npz", ".npy"):
-            name = "class_balance"
-            return np.asarray(load_arrays(path, name, alone=name)[name], float)
-        content = path.read_text(encoding="utf-8")
-        if path.suffix != ".json":
-            return [float(part) for part in content.replace(",", " ").split()]
-        values = json.loads(content)
-        if isinstance(values, Mapping):
-            if set(values) != set(leaves):
-                raise ValueError(f"expected the names {', '.join(leaves)}")
-            values = [values[leaf] for leaf in leaves]
-        return np.asarray(values, float)
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"--class-balance: {path}: {error}") from error
 
 
 def _arrays(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metal_jax._core.archives import save_arrays
+from metal_jax.cli._class_balance import read_class_balance
 from metal_jax.cli._common import plain_console, replaced, show
 from metal_jax.cli._progress import Say, quiet_progress
 
@@ -27,14 +28,11 @@ if TYPE_CHECKING:
 _OURS = ("fit.npz", "labels", "model.npz")
 
 
-def label_votes_stream(
-    options: argparse.Namespace, class_balance: Callable[[str, list[str]], np.ndarray]
-) -> int:
+def label_votes_stream(options: argparse.Namespace) -> int:
     """Fit and label a stream.
 
     Args:
         options: of `metal-jax label`.
-        class_balance: reads `--class-balance`, given the leaves' names.
 
     Returns:
         The exit status.
@@ -46,9 +44,7 @@ def label_votes_stream(
     stream = labeling.VoteStream(options.votes)
     tree = _tree(options)
     leaves = _votes.leaf_names(tree)
-    balance = None
-    if options.class_balance is not None:
-        balance = class_balance(options.class_balance, leaves)
+    balance = read_class_balance(options, tree)
     options.out.mkdir(exist_ok=True)
     with quiet_progress(options) as say:
         try:
@@ -92,7 +88,7 @@ def _check(options: argparse.Namespace) -> None:
     folder: Path = options.out
     if options.votes is None:
         raise ValueError("--stream: give VOTES; it fits and labels the same votes")
-    for name in ("gold", "export"):
+    for name in ("gold", "export", "split"):
         if getattr(options, name) is not None:
             raise ValueError(f"--stream: takes no --{name}")
     if options.method != "default":

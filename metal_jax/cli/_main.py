@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -20,7 +22,7 @@ from metal_jax.cli import (
     _reproduce,
     _train,
 )
-from metal_jax.cli._common import Parser, UsageError
+from metal_jax.cli._common import STANDARD_OUTPUT, Parser, UsageError, printable
 from metal_jax.cli._compilation_cache import use_compilation_cache
 
 
@@ -35,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     command = "metal-jax"
+    _printable_output()
     try:
         options, unknown = parser().parse_known_args(arguments)
         command = options.command
@@ -45,9 +48,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         return _say(str(interrupt) or "interrupted; nothing was written", INTERRUPTED)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_stdout()
         return 1
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        if debug:
+            raise
+        if error.errno not in _NO_ROOM:
+            return _say(f"{_one_line(error)} (see {command} --help)", 2)
+        if error.filename == STANDARD_OUTPUT:
+            _close_stdout()
+        return _say(f"failed: {_one_line(error)}; {_NO_ROOM[error.errno]}", 1)
+    except ValueError as error:
         if debug:
             raise
         hint = "" if isinstance(error, UsageError) else f" (see {command} --help)"
@@ -74,8 +85,29 @@ INTERRUPTED = 130
 """As a shell says of a program that SIGINT, signal 2, has ended: 128 + 2."""
 
 
+_NO_ROOM = {
+    errno.ENOSPC: "make room on the disk, or write elsewhere",
+    errno.EDQUOT: "make room within the quota, or write elsewhere",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), or write elsewhere",
+    errno.EIO: "the disk is failing; write elsewhere",
+}
+"""What to do about errors of the machine, which no other input mends."""
+
+
+def _close_stdout() -> None:
+    """Let Python's own last flush write to nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _printable_output() -> None:
+    """Text that has no bytes in the encoding of a stream, such as half a character, is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _say(text: str, status: int) -> int:
-    sys.stderr.write(f"metal-jax: {text}\n")
+    sys.stderr.write(f"metal-jax: {printable(text)}\n")
     return status
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +13,15 @@ from metal_jax._core.archives import save_arrays
 from metal_jax.cli._common import (
     add_out_option,
     add_output_options,
+    check_suffix,
     check_writable,
+    json_text,
     plain_console,
     plain_table,
+    positive,
     replaced,
     show,
+    write_csv,
 )
 from metal_jax.cli._export import model_folder
 from metal_jax.cli._items import ITEMS_HELP, Items, read_items
@@ -69,7 +70,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="DIR", help="what train wrote")
     parser.add_argument("items", type=Path, metavar="ITEMS", help="items, as for train")
     parser.add_argument(
-        "--batch-size", type=int, default=512, metavar="N", help="items at once (default: 512)"
+        "--batch-size", type=positive, default=512, metavar="N", help="items at once (default: 512)"
     )
 
 
@@ -118,19 +119,20 @@ def best_nodes(tree: TaskTree, leaf_probs: ArrayLike) -> np.ndarray:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.out.suffix not in _SUFFIXES:
-        raise ValueError(f"{options.out}: unknown kind of file, expected {', '.join(_SUFFIXES)}")
+    check_suffix(options.out, *_SUFFIXES)
     check_writable(options.out, options.items)
     with quiet_progress(options) as say:
         model, items, predictions = predict_items(options, say)
         labels = paths(model, predictions)
-        with replaced(options.out) as file:
-            if options.out.suffix == ".npz":
-                save_arrays(file, _arrays(model, items, predictions))
-            else:
-                rows = _records(model, items, predictions, labels)
-                write = _csv if options.out.suffix == ".csv" else _json_lines
-                file.write(write(model, rows).encode("utf-8"))
+        rows = _records(model, items, predictions, labels)
+        if options.out.suffix == ".csv":
+            write_csv(options.out, *_csv(model, rows))
+        else:
+            with replaced(options.out) as file:
+                if options.out.suffix == ".npz":
+                    save_arrays(file, _arrays(model, items, predictions))
+                else:
+                    file.writelines(f"{json_text(row)}\n".encode() for row in rows)
     about = {
         "model": str(options.model),
         "items": items.num_items,
@@ -182,25 +184,22 @@ def _records(
         yield {"item": name, "tasks": tasks}
 
 
-def _csv(model: network.Model, rows: Iterator[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+def _csv(
+    model: network.Model, rows: Iterator[dict[str, Any]]
+) -> tuple[list[str], Iterator[list[Any]]]:
+    """Header and lines of the .csv."""
     tasks = [task.name for task in model.tree.tasks]
     columns = [column for task in tasks for column in (task, f"{task} probability")]
-    writer.writerow(["item", *columns])
-    for row in rows:
+
+    def line(row: dict[str, Any]) -> list[Any]:
         cells: list[Any] = [row["item"]]
         for task in tasks:
             found = row["tasks"][task]
             blank = found["label"] is None
             cells += ["", ""] if blank else [found["label"], f"{found['probability']:.6f}"]
-        writer.writerow(cells)
-    return text.getvalue()
+        return cells
 
-
-def _json_lines(model: network.Model, rows: Iterator[dict[str, Any]]) -> str:
-    del model
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return ["item", *columns], map(line, rows)
 
 
 def _print(about: dict[str, Any]) -> None:

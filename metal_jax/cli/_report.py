@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
 import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from metal_jax.cli import _report_exhaust
+from metal_jax.cli._class_balance import add_class_balance_option, read_class_balance
 from metal_jax.cli._common import (
     TREE_HELP,
     VOTES_HELP,
     add_gold_option,
     add_seed_option,
+    add_split_option,
     add_votes_options,
+    positive,
+    split_of,
 )
 from metal_jax.cli._guide import (
     TEXTS_HELP,
@@ -24,8 +32,9 @@ from metal_jax.cli._guide import (
     read_texts,
 )
 from metal_jax.cli._items import ITEMS_HELP
-from metal_jax.cli._methods import METHODS, fit, takes
-from metal_jax.cli._progress import quiet_progress
+from metal_jax.cli._kept import KeptSteps
+from metal_jax.cli._methods import METHODS, check_options, fit, takes
+from metal_jax.cli._progress import Say, quiet_progress
 from metal_jax.cli._report_files import add_report_options, check_report_paths, write_report
 
 if TYPE_CHECKING:
@@ -86,6 +95,7 @@ def _add_votes(kinds: Any) -> None:
     parser.add_argument(
         "--method", choices=methods, default="default", help="label model (default: default)"
     )
+    add_class_balance_option(parser)
     add_gold_option(parser, "for judging only")
     add_guide_options(parser)
     parser.add_argument(
@@ -116,11 +126,9 @@ def _add_network(kinds: Any) -> None:
     parser.add_argument(
         "--votes", type=Path, metavar="VOTES", help="votes on the items: which go with mistakes"
     )
+    add_split_option(parser)
     parser.add_argument(
-        "--split", default="train", help="split of a WRENCH folder (default: train)"
-    )
-    parser.add_argument(
-        "--batch-size", type=int, default=512, metavar="N", help="items at once (default: 512)"
+        "--batch-size", type=positive, default=512, metavar="N", help="items at once (default: 512)"
     )
     add_report_options(parser)
     parser.set_defaults(run=_network)
@@ -141,47 +149,88 @@ def _votes(options: argparse.Namespace) -> int:
         file = _votes.read_votes(options, options.votes)
         gold = _votes.read_gold(options, file)
         texts = read_texts(options, file)
-        say(f"fitting the label model ({options.method})")
-        fitted = fit(options.method, file.votes, file.tree, seed=options.seed, restarts=True)
-        assert fitted.result is not None
-        replicates = None
+        balance = read_class_balance(options, file.tree)
+        check_options(options.method, class_balance=balance)
+        kept = None
         if options.bootstrap:
-            say(f"fitting again, {options.bootstrap} times")
-            replicates = _bootstrap(options, file)
-        guide = find_guide(options, file, gold, texts, say)
-        say("looking")
-        page = report.label_model_report(
-            fitted.result,
+            kept = KeptSteps(options.out, _identity(options, file, balance))
+        say(f"fitting the label model ({options.method})")
+        fitted = fit(
+            options.method,
             file.votes,
-            title=options.title or options.votes.name,
-            lf_names=_votes.lf_names(file),
-            item_names=file.items,
-            texts=guide.texts,
-            gold=gold,
-            replicates=replicates,
-            without=guide.without,
-            dependencies=guide.dependencies,
-            num_next=options.num_next,
-            spans=guide.spans,
-            max_items=options.max_items,
+            file.tree,
+            class_balance=balance,
+            seed=options.seed,
+            restarts=True,
         )
-        say("writing")
-        return write_report(options, page, _votes.describe_votes(file, options.votes))
+        assert fitted.result is not None
+        with contextlib.nullcontext() if kept is None else kept.told():
+            replicates = None if kept is None else _bootstrap(options, file, balance, say, kept)
+            guide = find_guide(options, file, gold, texts, balance, say)
+            say("making the page")
+            page = report.label_model_report(
+                fitted.result,
+                file.votes,
+                title=options.title or options.votes.name,
+                lf_names=_votes.lf_names(file),
+                item_names=file.items,
+                texts=guide.texts,
+                gold=gold,
+                replicates=replicates,
+                without=guide.without,
+                dependencies=guide.dependencies,
+                num_next=options.num_next,
+                spans=guide.spans,
+                max_items=options.max_items,
+            )
+            say("writing")
+            return write_report(options, page, _votes.describe_votes(file, options.votes))
 
 
-def _bootstrap(options: argparse.Namespace, file: VoteFile) -> Any:
+def _identity(
+    options: argparse.Namespace, file: VoteFile, balance: np.ndarray | None
+) -> dict[str, Any]:
+    """What refits depend on, plain and short."""
+    return {
+        "command": "report votes",
+        **{name: getattr(options, name) for name in ("method", "seed", "bootstrap")},
+        "class_balance": None if balance is None else balance.tolist(),
+        "votes": [file.votes.shape, hashlib.sha256(file.votes.tobytes()).hexdigest()],
+        "tree": repr(file.tree),
+    }
+
+
+def _bootstrap(
+    options: argparse.Namespace,
+    file: VoteFile,
+    balance: np.ndarray | None,
+    say: Say,
+    kept: KeptSteps,
+) -> Any:
     import jax
 
     from metal_jax import label_model
 
     def refit(votes: Any, tree: TaskTree, *, item_weights: Any) -> FitResult:
-        result = fit(options.method, votes, tree, item_weights=item_weights).result
+        result = fit(
+            options.method, votes, tree, class_balance=balance, item_weights=item_weights
+        ).result
         assert result is not None
         return result
 
     key = jax.random.key(options.seed)
+
+    def tell(done: int) -> None:
+        say.count("fitting to resampled items", done, options.bootstrap, "fits")
+
     return label_model.bootstrap_lf_accuracy(
-        refit, file.votes, file.tree, key=key, num_replicates=options.bootstrap
+        refit,
+        file.votes,
+        file.tree,
+        key=key,
+        num_replicates=options.bootstrap,
+        on_progress=tell,
+        remember=kept,
     )
 
 
@@ -208,11 +257,11 @@ def _network(options: argparse.Namespace) -> int:
                     model.tree,
                     items.num_items,
                     items=items.names,
-                    split=options.split,
+                    split=split_of(options),
                 )
             if options.votes is not None:
                 votes, names = votes_on_items(options, model.tree, items)
-        say("looking")
+        say("making the page")
         page = report.network_report(
             model,
             title=options.title or options.model.name,

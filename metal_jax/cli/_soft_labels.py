@@ -15,8 +15,9 @@ import numpy as np
 from metal_jax import labeling, task_tree
 from metal_jax._core.archives import load_arrays
 from metal_jax.cli import _votes
+from metal_jax.cli._class_balance import read_class_balance
 from metal_jax.cli._items import Items, match_items
-from metal_jax.cli._methods import fit
+from metal_jax.cli._methods import check_options, fit
 from metal_jax.task_tree import TaskTree
 
 _SAME = 1e-4
@@ -55,7 +56,9 @@ def labels_from_votes(options: argparse.Namespace, items: Items) -> SoftLabels:
         (options.features, path),
         ordered=path.suffix not in (".csv", ".tsv"),
     )
-    fitted = fit(options.method, file.votes, tree, seed=options.seed)
+    balance = read_class_balance(options, tree)
+    check_options(options.method, class_balance=balance)
+    fitted = fit(options.method, file.votes, tree, class_balance=balance, seed=options.seed)
     votes = np.where((rows >= 0)[:, None], file.votes[rows], labeling.ABSTAIN)
     probs = np.asarray(fitted.posterior(votes), np.float32)
     if not np.isfinite(probs).all():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metal_jax.cli._class_balance import add_class_balance_option
 from metal_jax.cli._common import (
     TREE_HELP,
     VOTES_HELP,
@@ -82,6 +83,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--method", choices=METHODS, default="default", help="label model (default: default)"
     )
+    add_class_balance_option(parser)
     add_gold_option(parser, "of the items, for early stopping and --calibrate only")
     add_network_options(parser)
     add_training_options(parser)
@@ -96,6 +98,8 @@ def _run(options: argparse.Namespace) -> int:
         check_writable(options.log, options.votes, options.labels, options.features, options.gold)
     if not 0 < options.validation < 1:
         raise ValueError(f"--validation: got {options.validation}, expected a share in (0, 1)")
+    if options.class_balance is not None and options.votes is None:
+        raise ValueError("--class-balance: is for the label model, so it goes with --votes")
     if options.calibrate and options.gold is None:
         raise ValueError("--calibrate: wants gold labels of some items; give them by --gold")
     from metal_jax.cli import _soft_labels  # loads JAX

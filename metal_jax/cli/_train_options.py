@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metal_jax.cli._common import add_seed_option
+from metal_jax.cli._common import add_seed_option, positive
 
 if TYPE_CHECKING:
     from metal_jax import network
@@ -68,10 +68,10 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         "hundred of them",
     )
     numbers: list[tuple[str, Any, Any, str]] = [
-        ("--steps", int, 300, "most optimiser steps"),
-        ("--evaluate-every", int, 50, "steps between evaluations"),
+        ("--steps", positive, 300, "most optimiser steps"),
+        ("--evaluate-every", positive, 50, "steps between evaluations"),
         ("--patience", int, 5, "evaluations without a better one until it stops; 0: never"),
-        ("--batch-size", int, 128, "items of a step"),
+        ("--batch-size", positive, 128, "items of a step"),
         ("--learning-rate", float, 0.03, "peak of the schedule"),
         ("--robust-exponent", float, 0.0, "0: cross-entropy, 1: absolute error, more robust"),
         ("--confidence", float, 0.0, "least top probability of a label that counts"),
@@ -79,7 +79,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         ("--consistency", float, 0.0, "weight of what it teaches itself on unlabelled items"),
     ]
     for name, kind, default, text in numbers:
-        metavar = "N" if kind is int else "X"
+        metavar = "X" if kind is float else "N"
         group.add_argument(
             name, type=kind, default=default, metavar=metavar, help=f"{text} (default: {default:g})"
         )

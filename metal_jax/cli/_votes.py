@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from metal_jax import labeling, task_tree
+from metal_jax.cli._common import split_of
 from metal_jax.labeling import VoteFile
 from metal_jax.task_tree import TaskTree
 
@@ -21,7 +22,7 @@ def read_votes(options: argparse.Namespace, path: Path) -> VoteFile:
         raise ValueError("--num-classes: the --tree already says which classes there are")
     if options.num_classes is not None and options.num_classes < 2:
         raise ValueError(f"--num-classes: got {options.num_classes}, expected at least 2")
-    file = labeling.read_votes(path, tree, num_classes=options.num_classes, split=options.split)
+    file = labeling.read_votes(path, tree, num_classes=options.num_classes, split=split_of(options))
     if not (file.votes >= 0).any():
         raise ValueError(f"{path}: every LF abstains on every item; there is nothing to fit")
     return file
@@ -32,7 +33,7 @@ def read_gold(options: argparse.Namespace, file: VoteFile) -> np.ndarray | None:
     if options.gold is None:
         return None
     gold = labeling.read_gold(
-        options.gold, file.tree, len(file.votes), items=file.items, split=options.split
+        options.gold, file.tree, len(file.votes), items=file.items, split=split_of(options)
     )
     if (gold < 0).all():
         raise ValueError(f"{options.gold}: gold: no item has a label")

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import jax
@@ -207,7 +208,11 @@ def _refit(
 
 
 def discover_dependencies(
-    votes: ArrayLike, tree: TaskTree, config: DiscoveryConfig = DiscoveryConfig()
+    votes: ArrayLike,
+    tree: TaskTree,
+    config: DiscoveryConfig = DiscoveryConfig(),
+    *,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Dependencies:
     """Find pairs of LFs that agree, or disagree, more than the truth explains.
 
@@ -217,6 +222,7 @@ def discover_dependencies(
         votes: int[n, m] node ids, -1 = abstain, -2 = never asked.
         tree: the task tree. LFs on different roots of a forest are never linked.
         config: settings.
+        on_progress: called before each round, with the number of those that are done.
 
     Returns:
         The edges, for `fit_with_dependencies`, with their scores.
@@ -255,7 +261,9 @@ def discover_dependencies(
     forest: list[tuple[float, int, int]] = []
     tried: list[set[tuple[int, int]]] = []
     converged = False
-    for _ in range(config.max_rounds):
+    for done in range(config.max_rounds):
+        if on_progress is not None:
+            on_progress(done)
         q, information = _refit(
             start,
             q,

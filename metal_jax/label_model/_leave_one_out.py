@@ -1,9 +1,9 @@
-"""What the default label model would say without each LF: all refits in one compiled program.
+"""What the default label model would say without each LF: all refits by one compiled program.
 
 An LF is taken out by a mask: its columns lose their weight, their pairs in the detectors' model and
 their place in the annotators' tables, and the kinds of the other LFs are told anew. So the arrays
-of all m + 1 fits have one shape; `vmap` fits a batch of masks at once and a scan goes through the
-batches.
+of all m + 1 fits have one shape; `vmap` fits a batch of masks at once, and the same program fits
+every batch.
 
 Legend: `n` items, `m` LFs, `p` (LF, root) pairs, `e` columns of possible detectors, `s` leaf
 states, `r` roots, `b` masks of a batch.
@@ -12,6 +12,7 @@ states, `r` roots, `b` masks of a batch.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -67,6 +68,7 @@ def leave_one_out(
     *,
     gold: ArrayLike | None = None,
     batch_size: int = 8,
+    on_progress: Callable[[int], None] | None = None,
 ) -> LeaveOneOut:
     """Refit the default model without each LF in turn, and compare.
 
@@ -77,6 +79,7 @@ def leave_one_out(
         config: settings.
         gold: int[n] node ids, -1 = unknown; for judging only, no fit sees it.
         batch_size: masks that are fitted at once; memory is O(batch_size * n * s).
+        on_progress: called after each batch, with the number of LFs that were left out so far.
 
     Returns:
         The effect of each LF.
@@ -118,7 +121,8 @@ def leave_one_out(
     width = 0 if detectors is None else detectors.weight.shape[0]
     share = (matrix >= 0) if matrix.ndim == 2 else matrix.sum(axis=2)
     decided = decided_leaves(known, tree)[:, [span.start for span in tree.root_leaves]]
-    compared = _compare_masks(
+    compare = functools.partial(
+        _compare_masks,
         detectors,
         annotators,
         prior,
@@ -130,14 +134,27 @@ def leave_one_out(
         to_device(known, bool),
         to_device(decided & covered[:, None], bool),
         to_device(covered, bool),
-        to_device(keep.reshape(-1, batch_size, keep.shape[1]), bool),
-        to_device(kinds.reshape(-1, batch_size, keep.shape[1])),
         tree=tree,
         max_steps=config.max_steps,
         fixed_balance=class_balance is not None,
         minimise=config.minimise,
     )
-    changed, moved, right = (np.asarray(x, float).reshape(-1)[: m + 1] for x in compared)
+    whole, found = None, []
+    for start in range(0, num_masks, batch_size):
+        batch = slice(start, start + batch_size)
+        own = to_device(keep[batch], bool), to_device(kinds[batch])
+        whole, compared = compare(
+            to_device(np.zeros((n, tree.num_leaves))) if whole is None else whole,
+            to_device(start == 0, bool),
+            *own,
+        )
+        found.append(compared)
+        if on_progress is not None:
+            jax.block_until_ready(compared)
+            on_progress(min(start + batch_size - 1, m))
+    changed, moved, right = (
+        np.concatenate(parts).astype(float)[: m + 1] for parts in zip(*found, strict=True)
+    )
     alone = voted & (voted.sum(axis=1, keepdims=True) == 1)
     return LeaveOneOut(
         changed[1:], moved[1:], alone.sum(axis=0, dtype=np.int64), float(right[0]), right[1:]
@@ -167,6 +184,8 @@ def _compare_masks(
     known: jax.Array,
     decided: jax.Array,
     covered: jax.Array,
+    whole: jax.Array,
+    is_first: jax.Array,
     keep: jax.Array,
     kinds: jax.Array,
     *,
@@ -174,8 +193,8 @@ def _compare_masks(
     max_steps: int,
     fixed_balance: bool,
     minimise: MinimiseConfig,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Fit every mask and compare it with the first.
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
+    """Fit a batch of masks and compare them with the whole fit.
 
     Args:
         detectors: of all LFs, weighed as if all were detectors; None when none can be.
@@ -189,15 +208,18 @@ def _compare_masks(
         known: bool[n, s], leaves that gold leaves open.
         decided: bool[n, r], where gold says something and there is a vote.
         covered: bool[n], items with a vote.
-        keep: bool[batches, b, p], the masks.
-        kinds: float[batches, b, p], annotator probabilities under each.
+        whole: float[n, s], the posterior of the whole fit; anything in the first batch.
+        is_first: whether the first of these masks is that of the whole fit.
+        keep: bool[b, p], the masks.
+        kinds: float[b, p], annotator probabilities under each.
         tree: the task tree (static).
         max_steps: see `fit_mixture` (static), and so the next two.
         fixed_balance: (static).
         minimise: (static).
 
     Returns:
-        `changed`, `moved` and the accuracy of every mask, each float[batches, b].
+        The posterior of the whole fit; `changed`, `moved` and the accuracy of every mask, each
+        float[b].
     """
     dtype = log_balance.dtype
     num_roots = len(tree.roots)
@@ -243,16 +265,9 @@ def _compare_masks(
             jnp.sum(right, dtype=dtype) / num_decided,
         )
 
-    def batch(
-        state: tuple[jax.Array, jax.Array], masks: tuple[jax.Array, jax.Array]
-    ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
-        whole, is_first = state
-        q = jax.vmap(posterior)(*masks)
-        whole = jnp.where(is_first, q[0], whole)
-        return (whole, jnp.asarray(False)), jax.vmap(compare, (0, None))(q, whole)
-
-    start = jnp.zeros((share.shape[0], tree.num_leaves), dtype), jnp.asarray(True)
-    return jax.lax.scan(batch, start, (keep, kinds))[1]
+    q = jax.vmap(posterior)(keep, kinds)
+    whole = jnp.where(is_first, q[0], whole)
+    return whole, jax.vmap(compare, (0, None))(q, whole)
 
 
 def _masked(data: DetectorData, kept: jax.Array, kind: jax.Array, lf: jax.Array) -> DetectorData:

@@ -5,7 +5,7 @@ Legend: `n` items, `m` LFs, `s` leaf states.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,6 +54,7 @@ def suggest_dependencies(
     lf_names: Sequence[str] | None = None,
     config: DiscoveryConfig = DiscoveryConfig(),
     dependencies: Dependencies | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> list[SuggestedDependency]:
     """Pairs of LFs that one may want to merge, to rewrite, or to give to `fit_with_dependencies`.
 
@@ -63,6 +64,7 @@ def suggest_dependencies(
         lf_names: m names; by default the column numbers.
         config: settings of `discover_dependencies`.
         dependencies: what it returned for these votes, if that is known already.
+        on_progress: see `discover_dependencies`.
 
     Returns:
         The pairs, the strongest first.
@@ -81,7 +83,9 @@ def suggest_dependencies(
     """
     matrix = validate(votes, tree, lf_names=lf_names)
     names = [str(j) for j in range(matrix.shape[1])] if lf_names is None else list(lf_names)
-    found = discover_dependencies(matrix, tree, config) if dependencies is None else dependencies
+    found = dependencies
+    if found is None:
+        found = discover_dependencies(matrix, tree, config, on_progress=on_progress)
     q = np.asarray(found.posterior, float)
     if q.shape != (len(matrix), tree.num_leaves):
         raise ValueError(f"dependencies: got {len(q)} items, the votes have {len(matrix)}")

@@ -5,6 +5,8 @@ Legend: `n` items, `m` LFs, `N` label nodes, `r` bootstrap replicates.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import jax
@@ -13,6 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from metal_jax._core.intervals import wilson_interval
+from metal_jax._core.steps import Remember, make_again
 from metal_jax.label_model._class_balance import node_masses
 from metal_jax.label_model._majority import majority_vote
 from metal_jax.label_model._result import FitResult, lf_accuracy, posterior
@@ -37,6 +40,8 @@ def bootstrap_lf_accuracy(
     *,
     key: jax.Array,
     num_replicates: int = 50,
+    on_progress: Callable[[int], None] | None = None,
+    remember: Remember = make_again,
 ) -> np.ndarray:
     """LF accuracies of refits on resampled items: quantiles over replicates are intervals.
 
@@ -50,6 +55,10 @@ def bootstrap_lf_accuracy(
         tree: the task tree.
         key: consumed.
         num_replicates: r.
+        on_progress: called before each refit, with the number of those that are done.
+        remember: may keep the accuracies of each refit, so that whoever is interrupted need not
+            make them again: called with a name and what makes its arrays, it gives them, made now
+            or earlier.
 
     Returns:
         float[r, m].
@@ -63,8 +72,18 @@ def bootstrap_lf_accuracy(
     """
     n = len(np.asarray(votes))
     weights = n * np.asarray(jax.random.dirichlet(key, jnp.ones(n), (num_replicates,)))
-    fits = (fit(votes, tree, item_weights=w) for w in weights)
-    return np.stack([np.asarray(lf_accuracy(result)) for result in fits])
+
+    def refit(replicate: int) -> dict[str, np.ndarray]:
+        result = fit(votes, tree, item_weights=weights[replicate])
+        return {"lf_accuracy": np.asarray(lf_accuracy(result))}
+
+    rows = []
+    for replicate in range(num_replicates):
+        if on_progress is not None:
+            on_progress(replicate)
+        made = remember(f"replicate {replicate}", functools.partial(refit, replicate))
+        rows.append(made["lf_accuracy"])
+    return np.stack(rows)
 
 
 class Diagnosis(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -96,8 +96,9 @@ def apply(
 
     Raises:
         ValueError: no LFs, two with one name, an unknown task, an LF with two tasks of one root, no
-            items, an LF that cannot be sent to a worker or cached, or an item that cannot be
-            cached.
+            items, items that are one text or a data frame, an LF that cannot be sent to a worker
+            or cached, or an item that cannot be cached.
+        TypeError: `lfs` is no list of LFs.
         LabelingFunctionError: with `on_error="raise"`, at the first failing vote.
         RuntimeError: a worker process ended by itself.
         OSError: the cache cannot be written.
@@ -111,6 +112,12 @@ def apply(
         [[0, -1], [-1, 1], [-1, -1]]
     """
     check_lfs(lfs, tree, on_error)
+    # Of the class, since asking a lazy frame itself for its columns makes it look them up.
+    if isinstance(items, Mapping | str | bytes) or hasattr(type(items), "columns"):
+        raise ValueError(
+            f"items: got {type(items).__name__}, expected items one after the other; "
+            "interop.frame_items makes them of a data frame"
+        )
     for name, value in (("workers", workers), ("block_size", block_size)):
         if value < 1:
             raise ValueError(f"{name}: got {value}, expected at least 1")

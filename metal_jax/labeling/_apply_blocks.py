@@ -33,7 +33,15 @@ class Block(NamedTuple):
 
 
 def check_lfs(lfs: Sequence[LabelingFunction], tree: TaskTree, on_error: str) -> None:
-    """Raise ValueError unless the LFs can be applied together."""
+    """Raise ValueError, or TypeError, unless the LFs can be applied together."""
+    if not isinstance(lfs, Sequence):
+        raise TypeError(f"lfs: got a {type(lfs).__name__}, expected a list of LFs")
+    for number, lf in enumerate(lfs):
+        if not isinstance(lf, LabelingFunction):
+            raise TypeError(
+                f"lfs: number {number} is a {type(lf).__name__}, expected a LabelingFunction; "
+                "labeling_function(task=...) makes one of a function"
+            )
     if not lfs:
         raise ValueError("no labelling functions were given")
     seen: set[str] = set()
@@ -86,7 +94,7 @@ def label_block(
             end = column + len(lf.tasks)
             try:
                 votes[done, column:end] = resolver(number, lf(item))
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # sys.exit in an LF is its failure
                 if raising:
                     raise LabelingFunctionError(
                         f"LF {lf.name!r} failed on item {row}: {type(error).__name__}: {error}"

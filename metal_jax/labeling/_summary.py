@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from metal_jax._core.intervals import wilson_interval
+from metal_jax._core.intervals import share_text, wilson_interval
 from metal_jax.labeling._matrix import compatible, validate
 from metal_jax.task_tree import TaskTree
 
@@ -153,7 +153,8 @@ def format_summary(table: Sequence[LFSummary]) -> str:
         table: from `summarise_lfs`.
 
     Returns:
-        One line for the header and one for each LF.
+        One line for the header and one for each LF; coverage and accuracy with their 95 %
+        intervals.
 
     Example:
         >>> from metal_jax.task_tree import TaskTree
@@ -163,15 +164,15 @@ def format_summary(table: Sequence[LFSummary]) -> str:
     """
     judged = any(row.accuracy is not None for row in table)
     header = ["LF", "polarity", "coverage", "overlaps", "conflicts"]
-    header += ["correct", "incorrect", "accuracy", "95 % interval"] if judged else []
+    header += ["correct", "incorrect", "accuracy"] if judged else []
     rows = [header]
     for row in table:
-        shares = [f"{share:.3f}" for share in (row.coverage, row.overlaps, row.conflicts)]
-        cells = [row.name, ", ".join(row.polarity) or "-", *shares]
+        cells = [row.name, ", ".join(row.polarity) or "-"]
+        cells.append(share_text(row.coverage, row.coverage_interval))
+        cells += [f"{share:.3f}" for share in (row.overlaps, row.conflicts)]
         if judged:
-            low, high = row.accuracy_interval or (float("nan"),) * 2
-            cells += [str(row.num_correct), str(row.num_incorrect), f"{row.accuracy:.3f}"]
-            cells.append(f"{low:.3f}-{high:.3f}" if low == low else "-")
+            cells += [str(row.num_correct), str(row.num_incorrect)]
+            cells.append(share_text(row.accuracy, row.accuracy_interval))
         rows.append(cells)
     widths = [max(len(cells[i]) for cells in rows) for i in range(len(header))]
 

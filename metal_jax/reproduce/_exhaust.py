@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from scipy.stats import kendalltau
 
+from metal_jax._core.steps import OnProgress, Remember, make_again, no_progress
 from metal_jax.exhaust import (
     BASELINES,
     CURVE_BASELINES,
@@ -29,7 +30,6 @@ from metal_jax.exhaust import (
     top_k_overlap,
 )
 from metal_jax.reproduce._exhaust_problems import ExhaustProblem
-from metal_jax.reproduce._steps import OnProgress, Remember, make_again, no_progress
 
 #: What the paper's abstract prints, on its own data.
 PUBLISHED_EXHAUST = {

@@ -31,10 +31,10 @@ import jax
 import numpy as np
 
 from metal_jax import label_model, network
+from metal_jax._core.steps import OnProgress, Remember, make_again, no_progress
 from metal_jax.reproduce._metal_networks import SHAPE, SUPERVISED_HELD_OUT, Networks
 from metal_jax.reproduce._metal_scores import compare_hits, gold_leaf_probs, item_hits, score_hits
 from metal_jax.reproduce._problems import Problem
-from metal_jax.reproduce._steps import OnProgress, Remember, make_again, no_progress
 
 PUBLISHED = {"over_supervised": 11.2, "over_lfs": 9.5}
 """Published gains in points of accuracy (DEEM 2018, abstract): radiology and news, not our data."""

@@ -1,9 +1,11 @@
 """`metal-jax analyze`: what it finds in votes that were made to have it."""
 
+import io
 import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from metal_jax.cli import _analyze, main
 from metal_jax.cli._methods import fit
@@ -74,6 +76,27 @@ def test_tables(folder, capsys):
     assert "gold" not in out.replace("without gold", "")
     assert main([*arguments, "--quiet"]) == 0
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_table_of_lfs_has_intervals_and_fits(width):
+    interval = {"coverage_interval": (0.379, 0.462), "accuracy_interval": (0.9, 1.0)}
+    names = ["a_keyword_lf", "price", "a_rather_long_name_of_an_lf"]
+    rows = [
+        {"name": name, "polarity": ["sport", "trade"][:j], "coverage": 0.42, "overlaps": 0.3,
+         "conflicts": 0.1, "estimated_accuracy": 0.8, "accuracy": 0.95, "num_votes": 9, **interval}
+        for j, name in enumerate(names)
+    ]  # fmt: skip
+    rows[0] |= {"accuracy": float("nan"), "coverage": 0.004, "coverage_interval": (0.001, 0.0149)}
+    console = Console(width=width, file=io.StringIO())
+    console.print(_analyze._lf_table(rows, 0, width))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert sum(".42 (.38-.46)" in line and ".95 (.90-1.00)" in line for line in lines) == 2
+    assert sum(".004 (.001-.015)" in line and line.rstrip().endswith("-") for line in lines) == 1
+    assert ("overlaps" in lines[1]) == (width == 100)
+    assert any(line.startswith(" a_keyword_lf " if width == 100 else " a_ke") for line in lines)
+    assert "…" not in "".join(lines)
 
 
 def test_tree(tmp_path, capsys, monkeypatch):

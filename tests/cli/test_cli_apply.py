@@ -73,12 +73,17 @@ def test_votes_that_other_commands_read(files, capsys):
         ("items.jsonl", "[1]", "items.jsonl: line 1: expected an object"),
         ("items.jsonl", "{", "items.jsonl: line 1: not JSON"),
         ("items.jsonl", '{"item": 1}\n{"text": ""}', "line 2: either every line"),
+        ("items.jsonl", '{"item": "a"}\n{"item": "a"}', "line 2: item 'a' is in line 1 too"),
+        ("items.jsonl", '{"item": 1}\n{"item": null}', "line 2: either every line"),
+        ("items.jsonl", '{"item": ["a"]}', "line 1: got \"item\" ['a'], expected a name"),
+        ("items.jsonl", b"{}\n\xff\xfe{}", "items.jsonl: line 2: not UTF-8"),
+        ("my_lfs.py", "import sys; sys.exit(3)", "my_lfs.py: it ends the program (SystemExit: 3)"),
         ("json.py", LFS, "json.py: Python has a module of that name"),
         ("lfs.txt", LFS, "lfs.txt: expected a Python file"),
     ],
 )
 def test_bad_input(files, capsys, name, content, message):
-    (files / name).write_text(content)
+    (files / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     lfs = name if name in ("json.py", "lfs.txt") else "my_lfs.py"
     assert run(files, lfs=lfs) == 2
     error = capsys.readouterr().err
@@ -87,6 +92,25 @@ def test_bad_input(files, capsys, name, content, message):
     assert not (files / "v.npz").exists()
 
 
-def test_a_failing_lf_is_named(files, capsys):
+@pytest.mark.parametrize("many", [False, True])
+def test_a_failing_lf_is_named_with_a_way_out(files, capsys, many):
+    first = [{"text": f"goal {i}", "stars": 0} for i in range(20)] if many else []
+    lines = [json.dumps(item) for item in (*first, {"text": "sun"})]
+    (files / "items.jsonl").write_text("\n".join(lines))
     assert run(files) == 1
-    assert "LF 'stars' failed on item 2: KeyError: 'stars'" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"LF 'stars' failed on item {20 * many}: KeyError: 'stars'; --on-error abstain" in error
+    kept = files / "v.npz.partial"
+    assert kept.exists() == many
+    assert (f"kept in {kept}" in error) == many
+
+
+def test_a_null_name_is_none_and_an_lf_may_not_end_the_program(files, capsys):
+    (files / "items.jsonl").write_text('{"item": null, "text": "goal"}\n')
+    (files / "my_lfs.py").write_text(
+        LFS.replace('"trade" if item["stars"] > 3 else ABSTAIN', 'exit(3) if "text" in item else 0')
+    )
+    assert run(files, "--on-error", "abstain") == 0
+    assert np.load(files / "v.npz").get("items") is None
+    assert run(files) == 1
+    assert "LF 'stars' failed on item 0: SystemExit: 3" in capsys.readouterr().err

@@ -210,6 +210,12 @@ def test_a_failed_fit_leaves_the_old_output(folder, capsys, monkeypatch):
         run(capsys, "votes.npz", "--method", "stub", "--debug")
 
 
+def test_an_unknown_kind_of_output_is_refused(folder, capsys):
+    assert main(["label", "votes.npz", "--out", "probs.txt"]) == 2
+    assert "probs.txt: unknown kind of file, expected .npz" in capsys.readouterr().err
+    assert not (folder / "probs.txt").exists()
+
+
 @pytest.mark.parametrize("name", _methods.METHODS)
 def test_methods_are_public_functions(name):
     assert _methods.METHODS[name].function in label_model.__all__
@@ -236,6 +242,8 @@ BAD = {
     "twice": (["twice.csv"], "twice.csv: line 3: worker 'x' has a vote on item 'a' in line 2"),
     "balance_length": (["votes.npz", "--class-balance", "0.5,0.5"], "got 2 values, expected 3"),
     "balance_zero": (["votes.npz", "--class-balance", "0.5,0.5,0"], "2: got 0, expected a prob"),
+    "split": (["votes.npz", "--split", "test"], "--split: got 'test', expected a split of a WR"),
+    "balance_high": (["votes.npz", "--class-balance", "3,7,1"], "0: got 3, expected a prob"),
     "balance_sum": (["votes.npz", "--class-balance", "0.5,0.5,0.5"], "sums to 1.5, expected 1"),
     "balance_file": (["votes.npz", "--class-balance", "no.txt"], "neither numbers (0.7,0.3) nor"),
     "balance_other": (["votes.npz", "--class-balance", "tree.json"], "expected the names 0, 1, 2"),
@@ -247,7 +255,7 @@ BAD = {
     "gold_empty": (["votes.npz", "--gold", "unknown.npz"], "no item has a label"),
     "method": (["votes.npz", "--method", "magic"], "choose from 'default', 'majority', 'dawid"),
     "option": (["votes.npz", "--clas", "2"], "unrecognized arguments: --clas"),
-    "seed": (["votes.npz", "--seed", "x"], "--seed: invalid int value"),
+    "seed": (["votes.npz", "--seed", "x"], "--seed: got 'x', expected a whole"),
     "num_classes": (["votes.npz", "--num-classes", "1"], "--num-classes: got 1, expected at least"),
     "tree_and_k": (["votes.npz", "--tree", "tree.json", "--num-classes", "3"], "--num-classes: "),
     "metal_without_tree": (["metal.npz"], "needs a task tree"),

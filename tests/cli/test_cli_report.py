@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from metal_jax.cli import main
+from metal_jax.cli import _report, main
 from metal_jax.datasets import load_fashion_runs
 from metal_jax.exhaust import write_runs
 from metal_jax.task_tree import TaskTree, write_json
@@ -67,6 +67,28 @@ def test_votes_with_everything(folder, capsys):
     assert main([*with_all, "--max-items", "10", "--out", "again.html"]) == 0
     assert "open it in a browser" in capsys.readouterr().out
     assert (folder / "again.html").read_text() == text
+
+
+def test_replicates_are_kept_until_the_report_is_written(folder, capsys, monkeypatch):
+    whole = _report.fit
+    fits = []
+
+    def counted(*arguments, **options):
+        fits.append("item_weights" in options)
+        if sum(fits) == 3:
+            raise KeyboardInterrupt
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(_report, "fit", counted)
+    arguments = (*VOTES, "--bootstrap", "3", "--no-leave-one-out", "--no-dependencies")
+    assert main([*arguments, "--out", "kept.html"]) == 130
+    assert "kept in kept.html.partial: run the same command again" in capsys.readouterr().err
+    assert len(list((folder / "kept.html.partial").glob("*.npz"))) == 2
+    monkeypatch.setattr(_report, "fit", whole)
+    assert main([*arguments, "--out", "kept.html"]) == 0
+    assert not (folder / "kept.html.partial").exists()
+    assert main([*arguments, "--out", "at_once.html"]) == 0
+    assert (folder / "kept.html").read_bytes() == (folder / "at_once.html").read_bytes()
 
 
 @pytest.mark.slow

@@ -175,7 +175,8 @@ def test_a_task_without_votes_is_named_and_left_out(folder, capsys):
 def split(folder, **options):
     """What `split_items` makes of the votes."""
     given = {"votes": folder / "votes.npz", "features": folder / "x.npz", "method": "majority"}
-    given |= {"tree": folder / "tree.json", "num_classes": None, "split": "train", "seed": 0}
+    given |= {"tree": folder / "tree.json", "num_classes": None, "split": None, "seed": 0}
+    given["class_balance"] = None
     given |= {"gold": None, "validation": 0.2, "uncovered": "drop", "consistency": 0.0}
     options = argparse.Namespace(**given | options)
     items = read_items(options.features)
@@ -388,7 +389,7 @@ def test_bad_lines(folder, capsys, line, message):
         (("--encoder", "lstm"), "--encoder lstm: x.npz holds features; those that read them: f"),
         (("--validation", "1.5"), "--validation: got 1.5"),
         (("--widths", "a"), "--widths: got 'a'"),
-        (("--steps", "0"), "num_steps: got 0"),
+        (("--steps", "0"), "--steps: got '0', expected a whole number of at least 1"),
         (("--out", "x.npz"), "x.npz: is a file, expected a folder"),
         (("--out", "."), "something else than a "),
         (("--out", "no/where"), "there is no folder"),

@@ -1,6 +1,8 @@
 """Every command of the parser keeps the same rules: options, help, exit statuses, JSON alone."""
 
 import argparse
+import errno
+import io
 import json
 import os
 import shutil
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from metal_jax.cli import main
+from metal_jax.cli._common import json_text, write_csv
 from metal_jax.cli._completion import parsers
 from metal_jax.cli._main import parser
 from metal_jax.task_tree import TaskTree, write_json
@@ -211,6 +214,93 @@ def test_an_interruption_is_status_130(folder, monkeypatch, capsys):
     monkeypatch.setattr("metal_jax.labeling.read_votes", interrupt)
     assert main(["label", "votes.npz", "--out", "never.npz"]) == 130
     assert capsys.readouterr().err == "metal-jax: interrupted; nothing was written\n"
+
+
+def test_every_command_that_fits_a_label_model_takes_a_class_balance(folder, capsys, monkeypatch):
+    commands = ("analyze", "label", "train", "report votes")
+    assert {c for c in COMMANDS if "--class-balance" in options_of(c)} == set(commands)
+    seen = []
+
+    def stop(votes, tree, class_balance=None, **options):
+        seen.append(np.asarray(class_balance).tolist())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("metal_jax.label_model.fit", stop)
+    np.savez("named.npz", x=np.zeros((60, 2)))
+    for command, arguments in zip(
+        commands,
+        ("votes.npz", "votes.npz --out p.npz", "--votes votes.npz --features named.npz --out m",
+         "votes.npz --out r.html"),
+        strict=True,
+    ):  # fmt: skip
+        assert main([*command.split(), *arguments.split(), "--class-balance", "0.7,0.3"]) == 130
+    assert seen == [[0.7, 0.3]] * 4
+    capsys.readouterr()
+    train = "train --labels probs.npz --features named.npz --out m --class-balance 0.7,0.3"
+    assert main(train.split()) == 2
+    assert "--class-balance: is for the label model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", ["99999999999999999999", "-1", "4294967296", "1.5"])
+def test_a_seed_out_of_range_is_named(folder, capsys, seed):
+    assert main(["label", "votes.npz", "--out", "never.npz", f"--seed={seed}"]) == 2
+    assert f"--seed: got '{seed}', expected a whole number from 0 to" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("json", [(), ("--json",)])
+def test_a_full_disk_is_status_1_and_names_the_output(folder, capsys, monkeypatch, json):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert main(["label", *WORK["label"].split()[:-1], "full.npz", *json]) == 1
+        full.write("Python's last words go nowhere")
+    assert capsys.readouterr().err == (
+        "metal-jax: failed: standard output: No space left on device; make room on the disk, or "
+        "write elsewhere\n"
+    )
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO])
+def test_a_disk_that_takes_no_more_names_the_file(folder, capsys, monkeypatch, number):
+    def refuse(file, arrays):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("metal_jax.cli._label.save_arrays", refuse)
+    assert main(["label", *WORK["label"].split()[:-1], "never.npz"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"metal-jax: failed: never.npz: {os.strerror(number)}; ")
+    assert error.endswith(" write elsewhere\n")
+    assert not list(folder.glob("never.npz*"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_half_characters_and_control_characters_of_data_do_no_harm(
+    folder, capsys, monkeypatch, encoding
+):
+    lines = ["item,worker,label", "a,w1,\x1b[31mred", "a,w2,blue", "b\x07\u202e,w1,blue"]
+    (folder / "escapes.csv").write_text("\n".join(lines) + "\n")
+    command = ["label", "escapes.csv", "--method", "majority", "--out", "escapes.npz"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "\ufffd[31mred" in out
+    assert all(c.isprintable() or c == "\n" for c in out)
+    np.savez("half.npz", L=[[0, 1], [1, 1]], lf_names=["\ud83d", "\U0001f600"])
+    bytes_out = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(bytes_out, encoding=encoding))
+    command = ["label", "half.npz", "--method", "majority", "--out", "half_probs.npz"]
+    assert main([*command, "--json"]) == 0
+    about = json.loads(bytes_out.getvalue().decode(encoding))
+    assert set(about["lf_accuracy"]) == {"\ud83d", "\U0001f600"}
+    assert main(command) == 0
+    assert b"(LF " in bytes_out.getvalue()
+
+
+def test_csv_and_json_of_what_utf8_has_not(tmp_path):
+    write_csv(tmp_path / "a.csv", ["item"], [["\ud83d é"]])
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8") == "item\n\\ud83d é\n"
+    written = json_text({"\ud83d": [float("inf"), float("nan"), 1.0]})
+    assert json.loads(written.encode()) == {"\ud83d": [None, None, 1.0]}
+    assert json_text("é") == '"é"'
 
 
 # ---- completion ---------------------------------------------------------------------------------

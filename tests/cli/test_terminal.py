@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import terminal
 from rich.console import Console
 from rich.progress import Progress
 
+from metal_jax.cli._apply import errors_text
 from metal_jax.cli._progress import Say, rate_text
 from metal_jax.datasets import load_fashion_runs
 from metal_jax.exhaust import write_runs
@@ -79,6 +81,35 @@ def test_apply_shows_its_rate_is_interrupted_and_goes_on(folder):
     assert not (folder / "votes.npz.partial").exists()
     votes = np.load(folder / "votes.npz")["L"]
     np.testing.assert_array_equal(votes, [[-(i % 2 == 0), 1] for i in range(NUM_ITEMS)])
+
+
+def test_apply_names_the_lfs_with_errors_on_a_narrow_terminal(folder):
+    lines = [f'''
+@labeling_function(task="topic")
+def {name}(item):
+    time.sleep(0.004)
+    return "sport" if int(item["text"].split()[1]) % {share} else item["missing"]
+''' for name, share in (("a_rather_long_name_of_an_lf", 50), ("another", 3))]  # fmt: skip
+    (folder / "failing.py").write_text(LFS.replace("PAUSE", "0") + "".join(lines))
+    arguments = ("apply", "failing.py", "texts.jsonl", "--tree", "tree.json", "--out", "f.npz",
+                 "--on-error", "abstain")  # fmt: skip
+    pattern = r"[23]\d\d/400, \d+ items/s[^\r\n]*\s+errors: another \d\d, a_rather_[^,\r\n]* \d"
+    shown = terminal.on_terminal(folder, *arguments, press_when=pattern, COLUMNS="60")
+    assert shown.status == 130
+    assert "running the LFs 0:00:0" in shown.screen
+    # What was kept costs nothing, so the first rate that is shown is that of the items after it.
+    again = terminal.on_terminal(folder, *arguments, COLUMNS="80")
+    assert again.status == 0
+    rates = re.findall(r"([\d,]+) items/s", again.screen)
+    assert rates
+    assert max(int(rate.replace(",", "")) for rate in rates) < 400
+
+
+def test_errors_of_many_lfs():
+    assert errors_text({}) == ""
+    assert errors_text({"goal": 2, "another": 1131}) == "errors: another 1,131, goal 2"
+    many = {"a" * 30: 5, "b": 4, "c": 3, "d": 2, "e": 1}
+    assert errors_text(many) == f"errors: {'a' * 23}… 5, b 4, c 3, 2 other LFs 3"
 
 
 def test_no_colour_and_quiet(folder):

@@ -112,7 +112,10 @@ def test_soft_votes():
 @pytest.mark.slow
 def test_batches_do_not_matter():
     _, votes = votes_on(FLAT)
-    first, second = (leave_one_out(votes, FLAT, batch_size=size) for size in (8, 3))
+    told = []
+    first = leave_one_out(votes, FLAT, batch_size=8)
+    second = leave_one_out(votes, FLAT, batch_size=3, on_progress=told.append)
+    assert told == [2, 5, 8]
     np.testing.assert_allclose(first.moved, second.moved, atol=1e-4)
     assert np.isnan(first.accuracy)
 

@@ -81,6 +81,23 @@ def test_bootstrap_intervals_hold_the_truth():
     assert 0.7 < np.median(width / share) < 2
 
 
+def test_bootstrap_tells_and_takes_what_is_remembered():
+    told, made = [], {}
+
+    def remember(name, make):
+        return made.setdefault(name, {"lf_accuracy": np.full(12, 0.5)} if made else make())
+
+    replicates = bootstrap_lf_accuracy(
+        CROWD_FIT, VOTES, TREE, key=jax.random.key(0), num_replicates=3, on_progress=told.append,
+        remember=remember,
+    )  # fmt: skip
+    assert told == [0, 1, 2]
+    assert len(made) == 3
+    whole = bootstrap_lf_accuracy(CROWD_FIT, VOTES, TREE, key=jax.random.key(0), num_replicates=3)
+    np.testing.assert_array_equal(replicates[0], whole[0])
+    np.testing.assert_array_equal(replicates[1:], 0.5)
+
+
 def test_silent_lfs_unvoted_classes_and_needless_models_are_said():
     votes = np.array([[0, 0, -1], [1, 1, -1], [0, -1, -1], [1, 0, -1]] * 30)
     report = diagnose(fit(votes, TREE), votes)

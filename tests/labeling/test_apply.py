@@ -58,6 +58,31 @@ class Counting:
         return self.label if self.word in str(item) else ABSTAIN
 
 
+@pytest.mark.parametrize(
+    ("lfs", "message"),
+    [
+        (lf_module.LFS[0], "lfs: got a LabelingFunction, expected a list of LFs"),
+        ([lf_module.LFS[0], len], "lfs: number 1 is a builtin_function_or_method, expected a Lab"),
+    ],
+)
+def test_what_is_no_list_of_lfs_is_said(lfs, message):
+    with pytest.raises(TypeError, match=message):
+        apply(lfs, ["a"], TREE)
+
+
+class Frame:
+    """As much of a data frame as `apply` looks at."""
+
+    columns = ("text",)
+
+
+@pytest.mark.parametrize("items", ["one text", b"bytes", {"text": ["a"]}, Frame()])
+def test_what_is_no_sequence_of_items_is_said(items):
+    lf = keyword_lf("a", "topic", "sport", ["a"])
+    with pytest.raises(ValueError, match=f"items: got {type(items).__name__}, expected items one"):
+        apply([lf], items, TREE)
+
+
 # ---- duplicates ---------------------------------------------------------------------------------
 
 

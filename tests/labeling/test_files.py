@@ -278,7 +278,8 @@ def test_damaged_files(write, tmp_path):
         ("item,worker,label\na,x,0\nb,x,1\na,x,1\n", "line 4: worker 'x'.*in line 2 already"),
         ("item,worker,label\na,x,yes\na,y,-1\n", "line 3: label '-1'; leave out"),
         ("item,worker,label\na,x,yes\n", "every label is 'yes'"),
-        ('item,worker,label\na,x,"0\n', "unexpected end of data"),
+        ('item,worker,label\na,x,1\nb,x,"0\nc,x,1\n', "line 3: unexpected end of data"),
+        (b"item,worker,label\na,x,1\nb,x,\xff\n", "line 3: not UTF-8"),
     ],
 )
 def test_bad_lines(write, text, message):
@@ -289,7 +290,7 @@ def test_bad_lines(write, text, message):
 
 
 def test_bad_encoding(write):
-    with pytest.raises(ValueError, match="utf-8"):
+    with pytest.raises(ValueError, match="line 2: not UTF-8"):
         read_votes(write("v.csv", "item,worker,label\né,x,0\n".encode("latin-1")))
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from metal_jax._core.intervals import share_text
 from metal_jax.labeling import (
     compatible,
     format_summary,
@@ -197,6 +198,10 @@ def test_summary_against_its_definitions():
     text = format_summary(table)
     assert len(text.splitlines()) == 6
     assert "task0=1" in text
+    first = table[0]
+    shown = share_text(first.coverage, first.coverage_interval)
+    assert shown in text.splitlines()[1]
+    assert share_text(first.accuracy, first.accuracy_interval) in text.splitlines()[1]
 
 
 def test_summary_of_silence():
@@ -204,5 +209,6 @@ def test_summary_of_silence():
     assert row.coverage == 0
     assert row.polarity == ()
     assert np.isnan(row.accuracy)
+    assert format_summary([row]).splitlines()[1].endswith("-")
     with pytest.raises(ValueError, match="gold: got shape"):
         summarise_lfs(np.zeros((3, 1), int), FLAT, gold=np.zeros(2, int))
