@@ -181,9 +181,7 @@ def _newest_step(checkpoints: Path) -> int:
 
 def _command(arguments: Sequence[str], say: Say) -> None:
     say("start")
-    status = command(arguments)
-    if status == 2:  # a bad input or file
-        raise OSError(f"exit status {status}")
+    status = command([*arguments, "--debug"])  # errors as they are
     if status:
         raise RuntimeError(f"exit status {status}")
 
