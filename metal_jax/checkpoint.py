@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -72,7 +73,7 @@ def save(
         "metadata_checksum": json_checksum(record),
     }
     try:
-        with interrupts_deferred():  # the others wait here for process 0
+        with _saving(target):  # the others wait here for process 0
             ocp.save(str(fresh), params, custom_metadata=beside)
     except BaseException:
         if first:
@@ -314,6 +315,7 @@ class TrainingCheckpoints:
 
         Raises:
             ValueError: the record is not plain JSON.
+            OSError: the disk refused, now or in the save before.
         """
         self._costs[step] = cost if math.isfinite(cost) else float(np.finfo(np.float64).max)
         beside: Any = {
@@ -323,14 +325,18 @@ class TrainingCheckpoints:
         }
         beside["checksum"] = json_checksum(beside)
         # Overwriting, since a damaged checkpoint of this step may be there.
-        with interrupts_deferred():
+        with _saving(self._folder):
             self._checkpointer.save_async(
                 step, dict(arrays), overwrite=True, custom_metadata=beside
             )
 
     def close(self) -> None:
-        """Wait until everything is saved; a second call does nothing."""
-        with interrupts_deferred():
+        """Wait until everything is saved; a second call does nothing.
+
+        Raises:
+            OSError: as `save`.
+        """
+        with _saving(self._folder):
             self._checkpointer.close()
 
 
@@ -340,6 +346,18 @@ def _existing(path: str | os.PathLike[str]) -> Path:
     if not source.is_dir():
         raise ValueError(f"{target}: no checkpoint there")
     return source
+
+
+@contextlib.contextmanager
+def _saving(folder: Path) -> Iterator[None]:
+    """Uninterrupted, and a full disk is an OSError: Orbax says it in a ValueError of many lines."""
+    try:
+        with interrupts_deferred():
+            yield
+    except ValueError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
 
 
 @contextlib.contextmanager

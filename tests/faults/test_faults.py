@@ -44,3 +44,5 @@ def test_two_hundred_kills_and_all_other_faults(tmp_path):
     rows = study("--kills", "200", out=tmp_path / "rows.jsonl")
     assert_survived(rows)
     assert sum(row["trials"] for row in rows if row["fault"] == "kill -9") >= 200
+    said = [note for row in rows if row["fault"] == "full disk" for note in row["notes"]]
+    assert all("OSError" in note or "it fitted" in note for note in said), said
