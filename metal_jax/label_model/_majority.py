@@ -7,9 +7,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from metal_jax.label_model._vote_sums import vote_tallies
+from metal_jax.label_model._votes import checked_votes
 from metal_jax.task_tree import TaskTree, path_sum, subtree_sum
 
 _FEW_NODES = 32  # so many comparisons with all votes are faster than picking cells one by one
@@ -31,11 +33,15 @@ def majority_vote(votes: ArrayLike, tree: TaskTree) -> jax.Array:
     Returns:
         float32[n, s]; sums to one over the leaves of each root.
 
+    Raises:
+        ValueError: as `checked_votes`, unless the votes are traced.
+
     Example:
         >>> majority_vote(jnp.array([[0, 0, 1], [0, 1, -1]]), TaskTree.single(2)).tolist()
         [[1.0, 0.0], [0.5, 0.5]]
     """
-    return _majority_vote(jnp.asarray(votes), tree)
+    traced = isinstance(votes, Tracer)
+    return _majority_vote(votes if traced else jnp.asarray(checked_votes(votes, tree)), tree)
 
 
 @functools.partial(jax.jit, static_argnames="tree")

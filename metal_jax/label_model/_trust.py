@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from metal_jax._core.checks import check_shape, real_array
 from metal_jax._core.intervals import wilson_interval
 from metal_jax.label_model._class_balance import node_masses
 from metal_jax.label_model._majority import majority_vote
@@ -152,6 +153,9 @@ def diagnose(
     Returns:
         The diagnosis.
 
+    Raises:
+        ValueError: as `checked_votes`, another number of LFs, or no vote at all.
+
     Example:
         >>> from metal_jax.label_model import fit
         >>> votes = np.array([[0, 0, -1], [1, -1, 1], [0, 1, 0], [-1, 1, 1]] * 10)
@@ -161,6 +165,7 @@ def diagnose(
     tree, columns = result.tree, result.columns
     matrix = checked_votes(votes, tree)
     m = columns.num_lfs
+    check_shape("votes", matrix, (len(matrix), m, *matrix.shape[2:]))
     accuracy = np.asarray(lf_accuracy(result), float)
     mass = node_masses(result.class_balance, tree)
     by_node = np.zeros((m, tree.num_nodes))  # votes of each LF
@@ -175,10 +180,12 @@ def diagnose(
     interval = (
         wilson_interval(accuracy, total, level=_LEVEL)
         if replicates is None
-        else _quantiles(replicates)
+        else _quantiles(replicates, m)
     )
 
     covered = (matrix >= 0).any(axis=1) if matrix.ndim == 2 else matrix.any(axis=(1, 2))
+    if not covered.any():
+        raise ValueError("votes: no LF votes on any item")
     probs = np.asarray(posterior(result, matrix))[covered]
     majority = np.asarray(majority_vote(matrix, tree))[covered]
     ours, theirs, agreement = (
@@ -222,6 +229,9 @@ def _right(probs: np.ndarray, choice: np.ndarray, tree: TaskTree) -> np.ndarray:
     return np.sum(probs * _labels(choice, tree), axis=1) / len(tree.roots)
 
 
-def _quantiles(replicates: ArrayLike) -> np.ndarray:
-    tail = (1 - _LEVEL) / 2
-    return np.quantile(np.asarray(replicates, float), [tail, 1 - tail], axis=0).T
+def _quantiles(replicates: ArrayLike, num_lfs: int) -> np.ndarray:
+    tail, values = (1 - _LEVEL) / 2, np.asarray(real_array("replicates", replicates), float)
+    check_shape("replicates", values, (*values.shape[:1], num_lfs))
+    if not len(values):
+        raise ValueError("replicates: got none, expected at least one")
+    return np.quantile(values, [tail, 1 - tail], axis=0).T
