@@ -85,8 +85,13 @@ def _any_traced(values: Any) -> bool:
 
 
 def real_jax_array(name: str, values: Any) -> jax.Array:
-    """`real_array` in the types of JAX, which have 32 bits unless x64 is on."""
-    return jnp.asarray(real_array(name, values))
+    """`real_array` in the types of JAX, of 32 bits unless x64 is on; no integer wraps round."""
+    array = real_array(name, values)
+    if isinstance(array, np.ndarray) and array.size and array.dtype.kind in "iu":
+        limits = np.iinfo(jax.dtypes.canonicalize_dtype(array.dtype))
+        if array.min() < limits.min or array.max() > limits.max:
+            array = array.astype(float)
+    return jnp.asarray(array)
 
 
 def check_known(name: str, sound: Any, expected: str) -> None:

@@ -95,8 +95,8 @@ def vote_log_likelihood(tables: ConditionalTables, votes: ArrayLike, columns: Co
             )
         silent = jnp.asarray(1 - shares.sum(axis=-1, keepdims=True), tables.log_abstain.dtype)
         return votes_by_lf(shares, columns, tables.log_vote) + silent * tables.log_abstain
-    votes = jnp.asarray(votes)
     codes = column_ids(votes, columns)
+    votes = jnp.asarray(votes)
     rows = tables.log_vote[jnp.maximum(codes, 0)]
     abstains = ((votes != NOT_ASKED) & (votes < 0))[..., None]
     return jnp.where((codes >= 0)[..., None], rows, jnp.where(abstains, tables.log_abstain, 0))

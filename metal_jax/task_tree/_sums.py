@@ -255,6 +255,8 @@ def log_normalise_roots(tree: TaskTree, leaf_values: ArrayLike) -> jax.Array:
         [0.25, 0.25, 0.5]
     """
     leaf_values = real_jax_array("leaf_values", leaf_values)
+    if leaf_values.dtype == bool:
+        leaf_values = leaf_values.astype(float)
     check_last_axis("leaf_values", leaf_values, tree.num_leaves)
     parts = [jax.nn.log_softmax(leaf_values[..., span], axis=-1) for span in tree.root_leaves]
     return jnp.concatenate(parts, axis=-1)

@@ -33,7 +33,7 @@ def gold_by_root(gold: ArrayLike, tree: TaskTree, num_items: int, name: str = "g
     """
     nodes = np.asarray(real_array(name, gold))
     check_integer(name, nodes)
-    if nodes.ndim not in (1, 2) or len(nodes) != num_items:
+    if nodes.ndim not in (1, 2) or len(nodes) != num_items or 0 in nodes.shape[1:]:
         raise ValueError(f"{name}: got shape {nodes.shape}, expected [{num_items}]")
     nodes = nodes if nodes.ndim == 2 else nodes[:, None]
     bad = (nodes < -1) | (nodes >= tree.num_nodes)

@@ -87,6 +87,8 @@ def fit_temperatures(
         2.0
     """
     log_conditionals = real_jax_array("log_conditionals", log_conditionals)
+    if not jnp.issubdtype(log_conditionals.dtype, jnp.floating):
+        raise ValueError(f"log_conditionals: got dtype {log_conditionals.dtype}, expected floats")
     check_rank("log_conditionals", log_conditionals, 2)
     check_last_axis("log_conditionals", log_conditionals, tree.num_nodes)
     nodes = real_jax_array("gold", gold)

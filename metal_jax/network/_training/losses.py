@@ -111,6 +111,11 @@ def _node_gains(
     """float[b, N], mass times `log p`, or times the Box-Cox transform `(p^r - 1) / r`."""
     log_conditionals = real_jax_array("log_conditionals", log_conditionals)
     node_probs = real_jax_array("node_probs", node_probs)
+    if log_conditionals.shape[-1:] != node_probs.shape[-1:]:
+        raise ValueError(
+            f"node_probs: got shape {node_probs.shape}, expected [..., nodes] as of "
+            f"log_conditionals, {log_conditionals.shape}"
+        )
     check_broadcast(log_conditionals=log_conditionals, node_probs=node_probs)
     gains = log_conditionals
     if robust_exponent > 0:

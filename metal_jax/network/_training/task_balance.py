@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metal_jax._core.checks import check_rank, check_shape, real_array
+from metal_jax._core.checks import check_shape, real_array
 from metal_jax._core.numerics import masked_logsumexp
 
 STATE = "loss"
@@ -54,10 +54,10 @@ def uncertainty_weighted_loss(
 
 def _check_tasks(**arrays: jax.Array) -> None:
     """Raise unless all are float[t] of the same tasks."""
-    first = next(iter(arrays.values()))
-    for name, values in arrays.items():
-        check_rank(name, real_array(name, values), 1)
-        check_shape(name, values, first.shape)
+    named = {name: real_array(name, values) for name, values in arrays.items()}
+    num_tasks = max(len(array) if array.ndim else 0 for array in named.values())
+    for name, array in named.items():
+        check_shape(name, array, (num_tasks,))
 
 
 def gradient_norm_weights(log_weights: jax.Array, supervised: jax.Array) -> jax.Array:
