@@ -399,8 +399,9 @@ VALUES_UNSEEN = {
 # Answers of which documented parts are NaN or infinite.
 UNDEFINED = {
     "m_step", "regret", "top_k_overlap", "search", "fit_power_law", "log_expected_improvement",
-    "explain", "reliability_bins", "hierarchical_scores", "evaluate", "evaluate_slices", "error_buckets",
-    "evaluate_predictions", "coverage", "per_task", "summarise_lfs", "best_at", *SUMS,
+    "explain", "reliability_bins", "hierarchical_scores", "evaluate", "evaluate_slices",
+    "error_buckets", "evaluate_predictions", "coverage", "per_task", "summarise_lfs",
+    "best_at", *SUMS,
 }  # fmt: skip
 OPTIONAL = {"diagnose replicates", "fit_overlap class_balance", "evaluate weights"}
 
