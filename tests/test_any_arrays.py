@@ -245,7 +245,7 @@ DATA = label_model.vote_data(VOTES[:3], COLUMNS)
 PRIOR = label_model.dirichlet_prior(
     COLUMNS, TREE, np.full(4, 0.1), accuracy=0.7, votes=1.0, balance_items=1.0
 )
-NETWORK = network.build(TREE, network.mlp((2,)))
+NETWORK = network.build(TREE, INPUTS["features"].encoder)
 ITEMS = np.ones((3, 2), np.float32)
 PARAMS = jax.jit(NETWORK.init)(KEY, ITEMS)
 MODEL = network.Model(TREE, INPUTS["features"], PARAMS)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from metal_jax._core.checks import check_rank, check_shape, real_jax_array
@@ -55,7 +56,7 @@ def per_task(
     """
     gold = as_labels("gold", gold, ndim=2)
     is_sequence = isinstance(predicted, Sequence)
-    if is_sequence and jnp.ndim(predicted[0] if predicted else 0) == 0:
+    if is_sequence and np.ndim(predicted[0] if predicted else 0) == 0:
         raise ValueError("predicted: got a sequence of numbers, expected an array for each task")
     columns = predicted if is_sequence else _columns(predicted)
     if len(columns) != gold.shape[1]:
