@@ -76,7 +76,8 @@ class BoundedStream(io.BufferedIOBase):
         return self._counted(self._stream.readline(self._most(size)))
 
     def _most(self, size: int | None) -> int:
-        return self._left[0] + 1 if size is None or size < 0 else size
+        most = max(self._left[0] + 1, 0)
+        return most if size is None or size < 0 else min(size, most)
 
     def _counted(self, found: bytes) -> bytes:
         self._left[0] -= len(found)
@@ -169,6 +170,11 @@ def readable_errors() -> Iterator[None]:
         raise ArchiveError(f"damaged, or no NumPy file: {error or type(error).__name__}") from error
 
 
+def is_plain_member(entry: zipfile.ZipInfo) -> bool:
+    """Whether a member of a zip is stored or deflated: `zipfile` expands others without bound."""
+    return entry.compress_type in _METHODS
+
+
 def check_member(entry: zipfile.ZipInfo) -> None:
     """Refuse a member of an `.npz` that NumPy cannot have written.
 
@@ -178,7 +184,7 @@ def check_member(entry: zipfile.ZipInfo) -> None:
     Raises:
         ValueError: packed by another method, of which a few bytes may expand without limit.
     """
-    if entry.compress_type not in _METHODS:
+    if not is_plain_member(entry):
         raise ArchiveError(
             f"array {entry.filename[:-4]!r:.60} is packed in another way than NumPy's"
         )

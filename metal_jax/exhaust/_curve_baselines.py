@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
+from metal_jax._core.checks import check_known, check_rank, check_shape, real_array
 from metal_jax.exhaust._features import build_features, features
 from metal_jax.exhaust._records import Curve, Run
 from metal_jax.exhaust._regressors import fit_predict
@@ -159,15 +160,22 @@ def fit_power_law(curves: ArrayLike, epochs: ArrayLike) -> tuple[np.ndarray, ...
     Returns:
         a, b and c, each float64[n]; NaN where fewer than four values are there.
 
+    Raises:
+        ValueError: shapes do not match, or an epoch is not positive.
+
     Example:
         >>> epochs = np.arange(1, 9)
         >>> fit_power_law([0.9 - 0.5 / epochs], epochs)[0].round(1).tolist()
         [0.9]
     """
-    curves = np.asarray(curves, np.float64)
+    curves = np.asarray(real_array("curves", curves), np.float64)
+    epochs = np.asarray(real_array("epochs", epochs), np.float64)
+    check_rank("epochs", epochs, 1)
+    check_shape("curves", curves, (*curves.shape[:1], len(epochs)))
+    check_known("epochs", np.isfinite(epochs) & (epochs > 0), "positive")
     there = np.isfinite(curves)
     filled = np.where(there, curves, 0.0)
-    basis = -(np.asarray(epochs, np.float64) ** -_POWERS[:, None])
+    basis = -(epochs ** -_POWERS[:, None])
     weights = there.astype(np.float64)
     rows = np.arange(len(curves))
     a = b = np.full(len(curves), np.nan)

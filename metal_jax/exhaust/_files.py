@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import lzma
 import os
 import tarfile
 import zipfile
@@ -13,11 +12,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
-from metal_jax._core.archives import ArchiveError, BoundedStream, most_bytes
+from metal_jax._core.archives import (
+    ArchiveError,
+    BoundedStream,
+    is_plain_member,
+    most_bytes,
+)
 from metal_jax._core.files import is_partial
 from metal_jax._core.json_text import parse_json
 from metal_jax._core.records import RecordWriter
 from metal_jax.exhaust._records import RecordError, Run, from_json, to_json
+from metal_jax.exhaust._tar_members import tar_members
 
 MAX_LINE = 1 << 26
 # What the standard library raises for archives that are cut, damaged or of another kind.
@@ -27,11 +32,11 @@ _CUT = (
     NotImplementedError,  # of zipfile, for a compression that it does not know
     RuntimeError,  # of zipfile, for an entry that is encrypted
     zlib.error,
-    lzma.LZMAError,
     tarfile.TarError,
     zipfile.BadZipFile,
     ArchiveError,
 )
+_OTHER_METHOD = "it is packed in another way than deflate, as by bzip2 or LZMA; pack it anew"
 
 
 class Problem(NamedTuple):
@@ -72,7 +77,9 @@ def open_streams(
     What a killed process left of a file (`is_partial`) is passed over in folders.
 
     Gzip, tar and zip are read as streams; nothing is written to disk, and what comes out of one is
-    bounded (`most_bytes`).
+    bounded (`most_bytes`). A stream is read before the next is asked for, and the one that goes
+    beyond the bound is the last. A zip's members must be stored or deflated, since other methods
+    expand a few bytes without limit.
 
     Args:
         path: file, folder, `.gz`, `.tar`, `.tar.gz`, `.tgz` or `.zip`.
@@ -91,17 +98,23 @@ def open_streams(
                 if member.is_file() and not is_partial(member):
                     yield from open_streams(member, problems)
         elif lower.endswith((".tar", ".tar.gz", ".tgz")):
-            with tarfile.open(path) as archive:
-                for entry in archive:
-                    stream = archive.extractfile(entry) if entry.isfile() else None
-                    if stream is not None:
-                        yield f"{name}:{entry.name}", _bounded(stream, left)
+            with path.open("rb") as file:
+                for entry, stream in tar_members(file, path.stat().st_size):
+                    yield f"{name}:{entry}", _bounded(stream, left)
+                    if left[0] < 0:
+                        return
         elif lower.endswith(".zip"):
             with zipfile.ZipFile(path) as archive:
                 for entry in sorted(archive.namelist()):
-                    if not entry.endswith("/"):
-                        with archive.open(entry) as stream:
-                            yield f"{name}:{entry}", _bounded(stream, left)
+                    if entry.endswith("/"):
+                        continue
+                    if not is_plain_member(archive.getinfo(entry)):
+                        problems.append(Problem(f"{name}:{entry}", 0, "", _OTHER_METHOD, ""))
+                        continue
+                    with archive.open(entry) as stream:
+                        yield f"{name}:{entry}", _bounded(stream, left)
+                    if left[0] < 0:
+                        return
         else:
             with path.open("rb") as file:
                 if lower.endswith(".gz"):

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from metal_jax._core.checks import check_known, check_rank, check_shape, real_jax_array
+
 
 def predict_from_neighbours(
     distances: ArrayLike,
@@ -33,14 +35,15 @@ def predict_from_neighbours(
         float[n]; NaN where no reference has a value.
 
     Raises:
-        ValueError: shapes do not match, or there are no neighbours to take.
+        ValueError: shapes do not match, a distance is negative or NaN, or there are no neighbours
+            to take.
 
     Example:
         >>> predict_from_neighbours([[0.0, 1.0, 1.0, 5.0]], [1.0, 2.0, 4.0, 9.0], 2).tolist()
         [2.0]
     """
-    distances = jnp.asarray(distances)
-    values = jnp.asarray(values, float)
+    distances = real_jax_array("distances", distances)
+    values = _references(values)
     if distances.ndim != 2 or values.shape != distances.shape[1:]:
         raise ValueError(
             f"got distances {distances.shape} and values {values.shape}, expected [n, r] and [r]"
@@ -50,6 +53,7 @@ def predict_from_neighbours(
             f"got num_neighbours={num_neighbours} and softening={softening}, expected 1 or more "
             "and a positive number"
         )
+    check_known("distances", distances >= 0, "0 or more")
     distances = distances.astype(values.dtype)
     known = ~jnp.isnan(values)
     distances = jnp.where(known, distances, jnp.inf)
@@ -89,16 +93,20 @@ def predict_from_closest_depth(
         float[n].
 
     Raises:
-        ValueError: wrong shapes.
+        ValueError: shapes do not match, or there are no references.
 
     Example:
         >>> predict_from_closest_depth([4], [3, 5, 9], [1.0, 2.0, 7.0]).tolist()
         [1.5]
     """
-    distances = jnp.abs(jnp.asarray(num_layers)[:, None] - jnp.asarray(reference_num_layers)[None])
+    layers = real_jax_array("num_layers", num_layers)
+    reference_layers = real_jax_array("reference_num_layers", reference_num_layers)
+    values = _references(values)
+    check_rank("num_layers", layers, 1)
+    check_shape("reference_num_layers", reference_layers, values.shape)
+    distances = jnp.abs(layers[:, None] - reference_layers[None])
     if key is None:
         return predict_from_neighbours(distances, values)
-    values = jnp.asarray(values, float)
     distances = jnp.where(jnp.isnan(values), jnp.inf, distances.astype(values.dtype))
     closest = distances == jnp.min(distances, 1, keepdims=True)
     draw = jax.random.uniform(key, distances.shape)
@@ -115,8 +123,19 @@ def predict_mean(values: ArrayLike, num: int) -> jax.Array:
     Returns:
         float[n].
 
+    Raises:
+        ValueError: there are no references.
+
     Example:
         >>> predict_mean([1.0, 3.0], 2).tolist()
         [2.0, 2.0]
     """
-    return jnp.full(num, jnp.nanmean(jnp.asarray(values, float)))
+    return jnp.full(num, jnp.nanmean(_references(values)))
+
+
+def _references(values: ArrayLike) -> jax.Array:
+    array = real_jax_array("values", values).astype(float)
+    check_rank("values", array, 1)
+    if not len(array):
+        raise ValueError("values: got none, expected at least one reference")
+    return array

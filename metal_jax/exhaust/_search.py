@@ -14,6 +14,8 @@ import numpy as np
 from jax.scipy.stats import norm
 from jax.typing import ArrayLike
 
+from metal_jax._core.checks import check_broadcast, check_known, real_array, real_jax_array
+
 # Below this the difference of the closed form cancels; the fraction has converged at its start.
 _TAIL = -3.0
 _NUM_FRACTION_TERMS = 60
@@ -56,13 +58,15 @@ def search(
         The choice; of equal scores the first candidates.
 
     Raises:
-        ValueError: shapes do not match, there is nothing to choose, or a limit without times.
+        ValueError: shapes do not match, an infinite score, a negative deviation, k is below 1, or
+            a limit without times.
 
     Example:
         >>> search([0.7, 0.9, 0.8], [0.1, 0.1, 0.2], 2, seconds=[5, 50, 6], seconds_limit=10).chosen
         array([2, 0])
     """
-    mean, std = _floats("mean", mean), _floats("std", std)
+    mean, std = _scores("mean", mean), _floats("std", std)
+    check_known("std", ~(std < 0), "0 or more, or NaN")
     times = _times(seconds, seconds_limit, len(mean))
     _check(k, mean, std, times)
     score = _score(mean, times, seconds_limit)
@@ -88,12 +92,19 @@ def log_expected_improvement(mean: ArrayLike, std: ArrayLike, best: ArrayLike) -
     Returns:
         float[...]; -inf where std is 0 and the mean is not above the best.
 
+    Raises:
+        ValueError: shapes that do not broadcast, no real numbers, or a negative std, if it is not
+            traced.
+
     Example:
         >>> far, near = log_expected_improvement([0.0, 9.0], [1.0, 1.0], 10.0).tolist()
         >>> far < near < 0
         True
     """
-    mean, std, best = (jnp.asarray(x, float) for x in (mean, std, best))
+    named = {"mean": mean, "std": std, "best": best}
+    mean, std, best = (real_jax_array(name, x).astype(float) for name, x in named.items())
+    check_broadcast(mean=mean, std=std, best=best)
+    check_known("std", ~(std < 0), "0 or more")
     certain = std <= 0
     # No branch that is not taken divides by 0 or overflows, so gradients stay finite.
     z = (mean - best) / jnp.where(certain, 1, std)
@@ -120,6 +131,9 @@ def expected_improvement(mean: ArrayLike, std: ArrayLike, best: ArrayLike) -> ja
 
     Returns:
         float[...]. Far below the best it underflows to 0: see `log_expected_improvement`.
+
+    Raises:
+        ValueError: as `log_expected_improvement`.
 
     Example:
         >>> [f"{x:.4f}" for x in expected_improvement([0.9, 0.7], [0.0, 0.1], 0.8)]
@@ -157,7 +171,7 @@ def top_k_overlap(
         fits.
 
     Raises:
-        ValueError: shapes do not match, k is below 1, or a limit without times.
+        ValueError: shapes do not match, an infinite score, k is below 1, or a limit without times.
 
     Example:
         >>> top_k_overlap([0.9, 0.8, 0.1, 0.2], [0.5, 0.9, 0.8, 0.1], 2)
@@ -201,7 +215,7 @@ def regret(
         0 or more, in units of the score; NaN if no network truly fits.
 
     Raises:
-        ValueError: shapes do not match, k is below 1, or a limit without times.
+        ValueError: shapes do not match, an infinite score, k is below 1, or a limit without times.
 
     Example:
         >>> round(regret([0.9, 0.8, 0.1], [0.5, 0.7, 0.8], 2), 3)
@@ -231,7 +245,7 @@ def _judged(
     seconds_limit: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Predicted and true scores, -inf where the time does not fit; without unknown networks."""
-    predicted, true = _floats("predicted", predicted), _floats("true", true)
+    predicted, true = _scores("predicted", predicted), _scores("true", true)
     predicted_times = _times(predicted_seconds, seconds_limit, len(predicted))
     times = _times(seconds, seconds_limit, len(predicted))
     _check(k, predicted, true, predicted_times, times)
@@ -266,10 +280,16 @@ def _times(seconds: ArrayLike | None, seconds_limit: float, num: int) -> np.ndar
 
 
 def _floats(name: str, values: ArrayLike) -> np.ndarray:
-    values = np.asarray(values, np.float64)
-    if values.ndim != 1:
-        raise ValueError(f"{name}: got shape {values.shape}, expected [n]")
-    return values
+    array = np.asarray(real_array(name, values), np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"{name}: got shape {array.shape}, expected [n]")
+    return array
+
+
+def _scores(name: str, values: ArrayLike) -> np.ndarray:
+    array = _floats(name, values)
+    check_known(name, ~np.isinf(array), "finite or NaN")
+    return array
 
 
 def _check(k: int, *arrays: np.ndarray) -> None:

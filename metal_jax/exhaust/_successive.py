@@ -16,6 +16,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from scipy.special import ndtr
 
+from metal_jax._core.checks import check_known, real_array
 from metal_jax.exhaust._curve_baselines import first_epochs
 from metal_jax.exhaust._records import Run
 from metal_jax.exhaust._targets import elapsed_seconds, goal, num_epochs
@@ -152,13 +153,18 @@ def best_at(trace: SearchTrace, seconds: ArrayLike) -> np.ndarray:
     Returns:
         float64[q]; NaN before the first value.
 
+    Raises:
+        ValueError: no real numbers, or NaN.
+
     Example:
         >>> better_at, values, runs = np.array([1.0, 5.0]), np.array([0.6, 0.8]), np.array([3, 7])
         >>> trace = SearchTrace(better_at, values, runs, spent=9.0, num_started=4)
         >>> best_at(trace, [0.5, 2.0, 6.0]).tolist()
         [nan, 0.6, 0.8]
     """
-    place = np.searchsorted(trace.seconds, np.asarray(seconds, np.float64), side="right")
+    times = np.asarray(real_array("seconds", seconds), np.float64)
+    check_known("seconds", ~np.isnan(times), "a time")
+    place = np.searchsorted(trace.seconds, times, side="right")
     return np.concatenate([[np.nan], trace.best])[place]
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax._core.checks import check_shape
+from metal_jax._core.checks import check_shape, real_array
 from metal_jax.task_tree import TaskTree, node_sum, path_sum
 
 
@@ -52,7 +52,7 @@ def checked_class_balance(class_balance: ArrayLike | None, tree: TaskTree) -> np
     """
     if class_balance is None:
         return uniform_class_balance(tree)
-    balance = np.array(class_balance, float)
+    balance = np.array(real_array("class_balance", class_balance), float)
     check_shape("class_balance", balance, (tree.num_leaves,))
     bad = ~((balance > 0) & (balance <= 1))
     if bad.any():

@@ -30,7 +30,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from metal_jax._core.checks import check_positive
+from metal_jax._core.checks import check_positive, check_shape, real_array, real_jax_array
 from metal_jax._core.sharding import off_mesh, spread_items
 from metal_jax.label_model._choices import choice_columns
 from metal_jax.label_model._class_balance import checked_class_balance
@@ -125,6 +125,9 @@ def e_step(
     Returns:
         `log_q` float[n, s], normalised in each root, and float[] the log-likelihood.
 
+    Raises:
+        ValueError: tables of another shape or type.
+
     Example:
         >>> from metal_jax.labeling import used_columns
         >>> votes, tree = np.array([[0], [1], [0]]), TaskTree.single(2)
@@ -135,6 +138,10 @@ def e_step(
         >>> print(np.asarray(jnp.exp(log_q)[0]).round(2))
         [0.82 0.18]
     """
+    d, m = len(data.lf_of_column), tables.log_abstain.shape[0]
+    for name, shape in (("log_prior", ()), ("log_vote", (d,)), ("log_abstain", (m,))):
+        table = real_array(name, getattr(tables, name))
+        check_shape(name, table, (*shape, tree.num_leaves))
     # Everyone abstains; then correct where a vote was cast or nobody asked.
     silence = tables.log_prior + jnp.sum(tables.log_abstain, axis=0)
     score = silence + data.votes.apply(tables.log_vote - tables.log_abstain[data.lf_of_column])
@@ -169,6 +176,9 @@ def m_step(
     Returns:
         The tables.
 
+    Raises:
+        ValueError: a `log_q` of another shape or type.
+
     Example:
         >>> from metal_jax.labeling import used_columns
         >>> votes, tree = np.array([[0], [1], [0]]), TaskTree.single(2)
@@ -181,6 +191,8 @@ def m_step(
         >>> print(np.asarray(jnp.exp(tables.log_vote)[0]).round(2))
         [0.8 0. ]
     """
+    log_q = real_jax_array("log_q", log_q)
+    check_shape("log_q", log_q, (data.votes.num_items, tree.num_leaves))
     q = jnp.exp(log_q)
     if data.weight is not None:
         q = q * data.weight[:, None]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax._core.checks import check_integer, check_shape
+from metal_jax._core.checks import check_integer, check_shape, real_array
 from metal_jax.task_tree import TaskTree
 
 
@@ -35,7 +35,7 @@ def gold_mask(gold: ArrayLike, tree: TaskTree) -> np.ndarray:
         >>> gold_mask([tree.node("a", "x"), -1], tree).tolist()
         [[True, True, False], [True, True, True]]
     """
-    nodes = np.asarray(gold)
+    nodes = np.asarray(real_array("gold", gold))
     check_integer("gold", nodes)
     if nodes.ndim not in (1, 2):
         raise ValueError(f"gold: got shape {nodes.shape}, expected [n items] or [n items, g]")
@@ -77,7 +77,7 @@ def checked_item_weights(item_weights: ArrayLike, num_items: int) -> np.ndarray:
         ValueError: the wrong shape, a negative or non-finite weight (names the item), or nothing
             but zeros.
     """
-    weights = np.asarray(item_weights, float)
+    weights = np.asarray(real_array("item_weights", item_weights), float)
     check_shape("item_weights", weights, (num_items,))
     bad = ~(np.isfinite(weights) & (weights >= 0))
     if bad.any():

@@ -7,10 +7,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from metal_jax._core.checks import check_integer, check_last_axis, check_rank
 from metal_jax.label_model._vote_sums import vote_tallies
+from metal_jax.label_model._votes import checked_votes
 from metal_jax.task_tree import TaskTree, path_sum, subtree_sum
 
 _FEW_NODES = 32  # so many comparisons with all votes are faster than picking cells one by one
@@ -33,20 +34,14 @@ def majority_vote(votes: ArrayLike, tree: TaskTree) -> jax.Array:
         float32[n, s]; sums to one over the leaves of each root.
 
     Raises:
-        ValueError: not two or three axes, votes that are not integers, or soft ones of another
-            last axis.
+        ValueError: as `checked_votes`, unless the votes are traced.
 
     Example:
         >>> majority_vote(jnp.array([[0, 0, 1], [0, 1, -1]]), TaskTree.single(2)).tolist()
         [[1.0, 0.0], [0.5, 0.5]]
     """
-    votes = jnp.asarray(votes)
-    if votes.ndim == 3:
-        check_last_axis("votes", votes, tree.num_nodes)
-    else:
-        check_rank("votes", votes, 2)
-        check_integer("votes", votes)
-    return _majority_vote(votes, tree)
+    traced = isinstance(votes, Tracer)
+    return _majority_vote(votes if traced else jnp.asarray(checked_votes(votes, tree)), tree)
 
 
 @functools.partial(jax.jit, static_argnames="tree")

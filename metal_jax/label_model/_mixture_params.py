@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from metal_jax._core.checks import check_shape
 from metal_jax._core.minimise import MinimiseConfig
 from metal_jax.label_model._detectors import DetectorPrior
 from metal_jax.label_model._relations import RelationIncidence, relation_incidence, relations
@@ -97,8 +98,10 @@ class MixtureParams(NamedTuple):
 
     def log_posterior(self, votes: ArrayLike, columns: Columns, tree: TaskTree) -> jax.Array:
         """float[n, s] log-posterior over leaf states; of traced votes too."""
+        votes = jnp.asarray(votes)
+        check_shape("votes", votes, (*votes.shape[:1], columns.num_lfs, *votes.shape[2:]))
         lf, symbol = jnp.asarray(columns.lf), jnp.asarray(columns.symbol)
-        return log_posterior_of_votes(self, jnp.asarray(votes), lf, symbol, tree)
+        return log_posterior_of_votes(self, votes, lf, symbol, tree)
 
     def contributions(
         self, votes: ArrayLike, columns: Columns, tree: TaskTree

@@ -140,6 +140,8 @@ def triple_statistics(
     """
     triples = sample_triples(key, columns, num_triples)
     codes = column_ids(votes, columns)
+    if not len(codes):
+        return TripleStatistics(triples, np.zeros(len(triples), np.int64), 0)
     counts = triple_counts(codes, jnp.asarray(columns.lf[triples]), jnp.asarray(triples))
     return TripleStatistics(triples, np.asarray(counts, np.int64), codes.shape[0])
 

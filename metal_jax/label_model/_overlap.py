@@ -34,7 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax._core.checks import check_shape
+from metal_jax._core.checks import check_known, check_shape, real_array
 from metal_jax._core.minimise import STATUS, MinimiseConfig, MinimiseResult, minimise
 from metal_jax.label_model._class_balance import checked_class_balance
 from metal_jax.label_model._dawid_skene import VoteData, vote_data
@@ -230,6 +230,9 @@ def fit_overlap(
     """
     if config.polish_steps:
         raise ValueError("polish_steps needs the votes: use fit_overlap_from_votes")
+    counts, d = real_array("statistics.counts", statistics.counts), statistics.columns.num_columns
+    check_shape("statistics.counts", counts, (d, d))
+    check_known("statistics.counts", np.isfinite(counts) & (counts >= 0), "a number of items")
     overlaps = statistics.overlaps()
     pairs = lf_roots_of_columns(statistics.columns, np.diag(statistics.counts), tree)
     columns = pairs.split_columns(statistics.columns, tree)

@@ -111,6 +111,9 @@ def read_stream_labels(paths: list[Path]) -> np.ndarray:
     Returns:
         float32[n, s].
 
+    Raises:
+        ValueError: no files, or one that holds something else (names the file).
+
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -120,7 +123,16 @@ def read_stream_labels(paths: list[Path]) -> np.ndarray:
         ...     read_stream_labels(paths).shape
         (4, 2)
     """
-    return np.concatenate([_read(path) for path in paths])
+    parts = [_read(Path(path)) for path in paths]
+    if not parts:
+        raise ValueError("paths: got none, expected at least one file of labels")
+    for path, part in zip(paths, parts, strict=True):
+        if part.ndim != 2 or part.shape[1] != parts[0].shape[-1] or part.dtype.kind != "f":
+            raise ValueError(
+                f"{path}: got {part.dtype}{list(part.shape)}, expected the labels of items, "
+                f"float[n, s], with as many leaves as in {paths[0]}"
+            )
+    return np.concatenate(parts)
 
 
 def _read(path: Path) -> np.ndarray:
@@ -129,7 +141,13 @@ def _read(path: Path) -> np.ndarray:
 
         columns = pyarrow.parquet.read_table(path).columns
         return np.stack([column.to_numpy() for column in columns], axis=1)
-    return load_arrays(path, "probs", alone="probs")["probs"]
+    try:
+        arrays = load_arrays(path, "probs", alone="probs")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if "probs" not in arrays:
+        raise ValueError(f"{path}: there is no array 'probs'")
+    return arrays["probs"]
 
 
 @contextlib.contextmanager

@@ -20,11 +20,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from metal_jax._core.checks import check_shape
 from metal_jax.label_model._vote_sums import leaf_scores
-from metal_jax.label_model._votes import votes_by_lf
+from metal_jax.label_model._votes import checked_votes, votes_by_lf
 from metal_jax.labeling import NOT_ASKED, Columns, column_ids
+from metal_jax.labeling._matrix import plain_votes
 from metal_jax.task_tree import TaskTree, log_normalise_roots
 
 
@@ -44,7 +47,7 @@ class ConditionalTables(NamedTuple):
 
     def log_posterior(self, votes: ArrayLike, columns: Columns, tree: TaskTree) -> jax.Array:
         """See `log_posterior`."""
-        return log_posterior(self, votes, columns, tree)
+        return _of_checked(self, votes, columns, tree)
 
     def contributions(
         self, votes: ArrayLike, columns: Columns, tree: TaskTree
@@ -70,6 +73,9 @@ def vote_log_likelihood(tables: ConditionalTables, votes: ArrayLike, columns: Co
     Returns:
         float[n, m, s].
 
+    Raises:
+        ValueError: another number of LFs, or values that are neither node ids nor shares.
+
     Example:
         >>> columns = Columns(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), 2)
         >>> log_vote = jnp.log(jnp.array([[0.9, 0.2], [0.1, 0.8], [0.6, 0.4], [0.4, 0.6]]))
@@ -80,11 +86,17 @@ def vote_log_likelihood(tables: ConditionalTables, votes: ArrayLike, columns: Co
          [1.  1. ]]
     """
     if np.ndim(votes) == 3:
-        shares = np.asarray(votes)
+        shares = plain_votes(votes)
+        widest = int(columns.symbol.max(initial=0))
+        if shares.shape[1] != columns.num_lfs or shares.shape[2] <= widest:
+            raise ValueError(
+                f"votes: got shape {shares.shape}, expected [n items, {columns.num_lfs} LFs, at "
+                f"least {widest + 1} nodes]"
+            )
         silent = jnp.asarray(1 - shares.sum(axis=-1, keepdims=True), tables.log_abstain.dtype)
         return votes_by_lf(shares, columns, tables.log_vote) + silent * tables.log_abstain
-    votes = jnp.asarray(votes)
     codes = column_ids(votes, columns)
+    votes = jnp.asarray(votes)
     rows = tables.log_vote[jnp.maximum(codes, 0)]
     abstains = ((votes != NOT_ASKED) & (votes < 0))[..., None]
     return jnp.where((codes >= 0)[..., None], rows, jnp.where(abstains, tables.log_abstain, 0))
@@ -105,6 +117,9 @@ def log_posterior(
         float[n, s]; the exponentials sum to one over the leaves of each root. For task marginals
         `P(Y_t = v)` see `task_tree.node_logsumexp`.
 
+    Raises:
+        ValueError: another number of LFs; as `checked_votes`, unless the votes are traced.
+
     Example:
         >>> columns = Columns(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), 2)
         >>> log_vote = jnp.log(jnp.array([[0.9, 0.2], [0.1, 0.8], [0.6, 0.4], [0.4, 0.6]]))
@@ -115,7 +130,15 @@ def log_posterior(
         [[0.82 0.18]
          [0.08 0.92]]
     """
+    checked = votes if isinstance(votes, Tracer) else checked_votes(votes, tree)
+    return _of_checked(tables, checked, columns, tree)
+
+
+def _of_checked(
+    tables: ConditionalTables, votes: ArrayLike, columns: Columns, tree: TaskTree
+) -> jax.Array:
     votes = jnp.asarray(votes)
+    check_shape("votes", votes, (*votes.shape[:1], columns.num_lfs, *votes.shape[2:]))
     log_prior, log_vote, log_abstain = map(jnp.asarray, tables)
     places = jnp.asarray(columns.lf), jnp.asarray(columns.symbol)
     return _log_posterior(votes, *places, log_prior, log_vote, _silence(log_abstain), tree)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from metal_jax._core.checks import check_shape, real_array
 from metal_jax._core.intervals import wilson_interval
 from metal_jax._core.steps import Remember, make_again
 from metal_jax.label_model._class_balance import node_masses
@@ -172,7 +173,7 @@ def diagnose(
         The diagnosis.
 
     Raises:
-        ValueError: as `labeling.validate`, or another number of LFs.
+        ValueError: as `checked_votes`, another number of LFs, or no vote at all.
 
     Example:
         >>> from metal_jax.label_model import fit
@@ -197,10 +198,12 @@ def diagnose(
     interval = (
         wilson_interval(accuracy, total, level=_LEVEL)
         if replicates is None
-        else _quantiles(replicates)
+        else _quantiles(replicates, m)
     )
 
     covered = (matrix >= 0).any(axis=1) if matrix.ndim == 2 else matrix.any(axis=(1, 2))
+    if not covered.any():
+        raise ValueError("votes: no LF votes on any item")
     probs = np.asarray(posterior(result, matrix))[covered]
     majority = np.asarray(majority_vote(matrix, tree))[covered]
     ours, theirs, agreement = (
@@ -244,6 +247,9 @@ def _right(probs: np.ndarray, choice: np.ndarray, tree: TaskTree) -> np.ndarray:
     return np.sum(probs * _labels(choice, tree), axis=1) / len(tree.roots)
 
 
-def _quantiles(replicates: ArrayLike) -> np.ndarray:
-    tail = (1 - _LEVEL) / 2
-    return np.quantile(np.asarray(replicates, float), [tail, 1 - tail], axis=0).T
+def _quantiles(replicates: ArrayLike, num_lfs: int) -> np.ndarray:
+    tail, values = (1 - _LEVEL) / 2, np.asarray(real_array("replicates", replicates), float)
+    check_shape("replicates", values, (*values.shape[:1], num_lfs))
+    if not len(values):
+        raise ValueError("replicates: got none, expected at least one")
+    return np.quantile(values, [tail, 1 - tail], axis=0).T

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
+from metal_jax._core.checks import host_array, real_array
 from metal_jax.label_model._incidence import (
     CodedIncidence,
     DenseIncidence,
@@ -47,11 +48,12 @@ def checked_votes(votes: ArrayLike, tree: TaskTree, num_lfs: int | None = None) 
         >>> checked_votes([[[0.7, 0.2]]], TaskTree.single(2)).shape
         (1, 1, 2)
     """
-    array = np.asarray(votes)
+    array = host_array("votes", votes)
     if num_lfs is not None and array.ndim in (2, 3) and array.shape[1] != num_lfs:
         raise ValueError(f"votes: got {array.shape[1]} LFs, expected the {num_lfs} of the fit")
     if array.ndim != 3:
         return validate(array, tree)
+    array = np.asarray(real_array("votes", array))
     n, m, width = array.shape
     if not (n and m) or width != tree.num_nodes:
         raise ValueError(

@@ -14,6 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from metal_jax._core.checks import check_integer, check_shape
+from metal_jax.labeling._matrix import plain_votes
 
 _RUN = 2**12  # bytes that are compared in one go
 
@@ -47,11 +48,14 @@ def used_columns(votes: ArrayLike) -> Columns:
     Returns:
         The columns.
 
+    Raises:
+        ValueError: other axes, no LFs, or values that are neither node ids nor shares.
+
     Example:
         >>> used_columns(np.array([[0, -1], [1, 1]])).symbol.tolist()
         [0, 1, 1]
     """
-    matrix = np.asarray(votes)
+    matrix = plain_votes(votes)
     if matrix.ndim == 3:
         lf, symbol = np.nonzero((matrix > 0).any(axis=0))
         return Columns(lf.astype(np.int32), symbol.astype(np.int32), matrix.shape[1])
@@ -123,16 +127,17 @@ def column_ids(votes: ArrayLike, columns: Columns) -> jax.Array:
         never used when the columns were made carries no information).
 
     Raises:
-        ValueError: votes that are not integers, or of other LFs.
+        ValueError: no integers, or another number of LFs.
 
     Example:
         >>> columns = Columns(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
         >>> column_ids(np.array([[0, 1], [1, -1], [-1, 0]]), columns).tolist()
         [[0, 2], [1, -1], [-1, -1]]
     """
-    votes = jnp.asarray(votes)
+    votes = votes if isinstance(votes, jax.Array) else plain_votes(votes)
     check_integer("votes", votes)
-    check_shape("votes", votes, (votes.shape[0], columns.num_lfs))
+    check_shape("votes", votes, (*votes.shape[:1], columns.num_lfs))
+    votes = jnp.asarray(votes)
     table = column_table(columns)
     width = table.shape[1] - 1
     votes = votes.astype(jnp.int32)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from metal_jax._core.checks import check_integer, check_known, host_array, real_array
 from metal_jax.labeling._functions import NOT_ASKED
 from metal_jax.task_tree import TaskTree
 
@@ -20,13 +21,48 @@ def narrowest_integers(votes: np.ndarray) -> np.ndarray:
     Returns:
         The same in int8, int16, int32 or int64; no copy where that is what they were.
 
+    Raises:
+        ValueError: no integers, or larger ones than 64 bits with a sign hold.
+
     Example:
         >>> [narrowest_integers(np.array([[-1, vote]])).dtype.name for vote in (3, 300)]
         ['int8', 'int16']
     """
+    check_integer("votes", votes)
     top = int(votes.max(initial=0))
-    dtype = next(d for d in (np.int8, np.int16, np.int32, np.int64) if top <= np.iinfo(d).max)
+    kinds = (np.int8, np.int16, np.int32, np.int64)
+    dtype = next((kind for kind in kinds if top <= np.iinfo(kind).max), None)
+    if dtype is None:
+        raise ValueError(f"votes: got {top}, expected signed integers of 64 bits")
     return np.ascontiguousarray(votes, dtype)
+
+
+def plain_votes(votes: ArrayLike) -> np.ndarray:
+    """Votes on the host, checked as far as that can be done without a tree.
+
+    Args:
+        votes: int[n, m] node ids, negative = no vote; or soft votes float[n, m, N].
+
+    Returns:
+        The same values as an array.
+
+    Raises:
+        ValueError: other axes, no LFs, hard votes that are no integers of 32 bits, or soft ones
+            that are no shares in [0, 1].
+    """
+    array = np.asarray(real_array("votes", votes))
+    if array.ndim not in (2, 3) or not array.shape[1]:
+        raise ValueError(
+            f"votes: got shape {array.shape}, expected [n items, m LFs] or [n items, m LFs, "
+            "N nodes], and at least one LF"
+        )
+    if array.ndim == 3:
+        check_known("votes", (array >= 0) & (array <= 1), "a share in [0, 1]")
+        return array
+    check_integer("votes", array)
+    if array.dtype.itemsize >= 4 and array.max(initial=0) > np.iinfo(np.int32).max:
+        raise ValueError(f"votes: got {array.max()}, expected node ids of 32 bits")
+    return array
 
 
 def validate(
@@ -50,7 +86,7 @@ def validate(
         >>> validate([[0, -1], [1, 1]], TaskTree.single(2)).dtype
         dtype('int8')
     """
-    array = np.asarray(votes)
+    array = host_array("votes", votes)
     if array.ndim != 2:
         raise ValueError(f"votes: got shape {array.shape}, expected [n items, m LFs]")
     if array.shape[0] == 0:

@@ -16,10 +16,10 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax._core.checks import check_integer, check_shape
+from metal_jax._core.checks import check_shape
 from metal_jax._core.sharding import sum_over_data
 from metal_jax.labeling._columns import Columns, column_table, union_columns, used_columns
-from metal_jax.labeling._matrix import narrowest_integers
+from metal_jax.labeling._matrix import narrowest_integers, plain_votes
 from metal_jax.labeling._overlap_kernels import (
     blocked_overlap_counts,
     listed_overlap_counts,
@@ -89,22 +89,19 @@ def overlap_statistics(
         The statistics, the same for any number of devices.
 
     Raises:
-        ValueError: there are no LFs.
+        ValueError: there are no LFs, another number of LFs than of `columns`, or values that are
+            neither node ids nor shares.
 
     Example:
         >>> stats = overlap_statistics(np.array([[0, 1], [0, -1], [1, 1]]))
         >>> stats.columns.symbol.tolist(), stats.counts.tolist()
         ([0, 1, 1], [[2, 0, 1], [0, 1, 1], [1, 1, 2]])
     """
-    if np.ndim(votes) > 1 and np.shape(votes)[1] == 0:
-        raise ValueError(f"votes: got shape {np.shape(votes)}, expected at least one LF")
-    columns = used_columns(votes) if columns is None else columns
-    if np.ndim(votes) == 3:
-        soft = np.asarray(votes)
-        return OverlapStatistics(columns, _expected_counts(soft, columns), len(soft))
-    matrix = np.asarray(votes)
-    check_integer("votes", matrix)
-    check_shape("votes", matrix, (len(matrix), columns.num_lfs))
+    matrix = plain_votes(votes)
+    columns = used_columns(matrix) if columns is None else columns
+    check_shape("votes", matrix, (len(matrix), columns.num_lfs, *matrix.shape[2:]))
+    if matrix.ndim == 3:
+        return OverlapStatistics(columns, _expected_counts(matrix, columns), len(matrix))
     matrix = _narrow(matrix)
     if mesh is None and prefers_list(matrix, columns.num_columns, jax.default_backend()):
         counts = _listed_counts(matrix, columns)

@@ -18,6 +18,7 @@ import numpy as np
 from metal_jax._core.archives import (
     ArchiveError,
     check_member,
+    most_bytes,
     read_header,
     readable_errors,
 )
@@ -204,9 +205,16 @@ class _NpzFile:
         if columns_first and shape[1] > 1:
             raise ArchiveError(f"{path}: {array} is stored by columns; save it in C order")
         self.num_items, self.num_lfs = shape
+        row, most = self.num_lfs * self._dtype.itemsize, most_bytes(entry.compress_size)
+        if row > most:
+            raise ArchiveError(
+                f"{path}: one item has {self.num_lfs} votes, {row} bytes, expected at most {most} "
+                "in a packed file; save it without compression if it is what it should be"
+            )
+        self._most_items = most // row
 
     def batches(self, start: int, stop: int, size: int) -> Iterator[np.ndarray]:
-        row = self.num_lfs * self._dtype.itemsize
+        row, size = self.num_lfs * self._dtype.itemsize, min(size, self._most_items)
         with zipfile.ZipFile(self._path) as archive, archive.open(self._member) as file:
             read_header(file, None, self._member)
             skipped = 0

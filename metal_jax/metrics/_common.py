@@ -7,22 +7,33 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax._core.checks import check_integer, check_rank, check_shape
+from metal_jax._core.checks import (
+    check_integer,
+    check_rank,
+    check_shape,
+    real_array,
+    real_jax_array,
+)
 
 
 def as_labels(name: str, labels: ArrayLike, *, ndim: int = 1) -> jax.Array:
     """Returns `labels` as int32, once checked to be integers with `ndim` axes."""
-    labels = jnp.asarray(labels)
+    labels = real_array(name, labels)
     check_rank(name, labels, ndim)
     check_integer(name, labels)
-    return labels.astype(jnp.int32)
+    if isinstance(labels, np.ndarray) and labels.dtype.itemsize >= 4 and labels.size:
+        limits = np.iinfo(np.int32)
+        if labels.min() < limits.min or labels.max() > limits.max:
+            raise ValueError(f"{name}: got labels beyond 32 bits: {labels.min()}..{labels.max()}")
+    return jnp.asarray(labels).astype(jnp.int32)
 
 
 def as_floats(name: str, values: ArrayLike, *, ndim: int) -> jax.Array:
     """Returns `values` as floats of 32 bits or more, once checked to have `ndim` axes."""
-    values = jnp.asarray(values)
+    values = real_jax_array(name, values)
     check_rank(name, values, ndim)
     return values.astype(float_dtype(values.dtype))
 
@@ -52,7 +63,7 @@ def item_weights(known: jax.Array, weights: ArrayLike | None) -> jax.Array:
     """
     if weights is None:
         return known.astype(jnp.int32)
-    weights = jnp.asarray(weights)
+    weights = real_jax_array("weights", weights)
     check_shape("weights", weights, known.shape)
     is_float = jnp.issubdtype(weights.dtype, jnp.floating)
     weights = weights.astype(float_dtype(weights.dtype) if is_float else jnp.int32)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax._core.checks import check_shape
+from metal_jax._core.checks import check_rank, check_shape, real_jax_array
 from metal_jax.metrics._common import (
     as_labels,
     float_dtype,
@@ -55,7 +56,9 @@ def per_task(
     """
     gold = as_labels("gold", gold, ndim=2)
     is_sequence = isinstance(predicted, Sequence)
-    columns = predicted if is_sequence else jnp.unstack(jnp.asarray(predicted), axis=1)
+    if is_sequence and np.ndim(predicted[0] if predicted else 0) == 0:
+        raise ValueError("predicted: got a sequence of numbers, expected an array for each task")
+    columns = predicted if is_sequence else _columns(predicted)
     if len(columns) != gold.shape[1]:
         raise ValueError(f"predicted: got {len(columns)} tasks, expected {gold.shape[1]}")
     if num_classes is not None and len(num_classes) != gold.shape[1]:
@@ -67,6 +70,12 @@ def per_task(
             for task, (column, count) in enumerate(zip(columns, counts, strict=True))
         ]
     )
+
+
+def _columns(predicted: ArrayLike) -> Sequence[jax.Array]:
+    array = real_jax_array("predicted", predicted)
+    check_rank("predicted", array, 2)
+    return jnp.unstack(array, axis=1)
 
 
 def path_accuracy(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax._core.checks import check_last_axis
+from metal_jax._core.checks import check_last_axis, real_jax_array
 from metal_jax._core.numerics import masked_logsumexp
 from metal_jax._core.precision import at_least_float32
 from metal_jax.task_tree._tree import Level, TaskTree
@@ -69,7 +69,7 @@ def node_sum(tree: TaskTree, leaf_values: ArrayLike) -> jax.Array:
         >>> node_sum(tree, jnp.array([0.5, 0.25, 0.25])).tolist()
         [0.75, 0.25, 0.5, 0.25]
     """
-    leaf_values = jnp.asarray(leaf_values)
+    leaf_values = real_jax_array("leaf_values", leaf_values)
     check_last_axis("leaf_values", leaf_values, tree.num_leaves)
     return _up(tree, _leaf_values_at(tree, leaf_values), _masked_sum)
 
@@ -94,7 +94,7 @@ def subtree_sum(tree: TaskTree, node_values: ArrayLike) -> jax.Array:
         >>> subtree_sum(tree, jnp.array([1, 10, 100, 1000])).tolist()
         [1101, 10, 100, 1000]
     """
-    node_values = jnp.asarray(node_values)
+    node_values = real_jax_array("node_values", node_values)
     check_last_axis("node_values", node_values, tree.num_nodes)
     return _up(tree, lambda nodes: node_values[..., nodes], _masked_sum, jnp.add)
 
@@ -127,7 +127,7 @@ def node_logsumexp(tree: TaskTree, leaf_values: ArrayLike) -> jax.Array:
         >>> print(np.asarray(jnp.exp(node_logsumexp(tree, log_probs))).round(2))  # x, y, u, v
         [0.5 0.5 0.2 0.3]
     """
-    leaf_values = jnp.asarray(leaf_values)
+    leaf_values = real_jax_array("leaf_values", leaf_values)
     check_last_axis("leaf_values", leaf_values, tree.num_leaves)
     return _up(tree, _leaf_values_at(tree, leaf_values), masked_logsumexp)
 
@@ -153,7 +153,7 @@ def path_sum(tree: TaskTree, node_values: ArrayLike) -> jax.Array:
         >>> dict(zip(names, path_sum(tree, jnp.ones(tree.num_nodes)).tolist(), strict=True))["v"]
         2.0
     """
-    node_values = jnp.asarray(node_values)
+    node_values = real_jax_array("node_values", node_values)
     check_last_axis("node_values", node_values, tree.num_nodes)
     values = jnp.moveaxis(node_values, -1, 0)  # picking nodes then moves whole rows
     total: jax.Array | None = None
@@ -209,7 +209,7 @@ def task_max(tree: TaskTree, node_values: ArrayLike) -> jax.Array:
 
 def _reduce_tasks(tree: TaskTree, node_values: ArrayLike, reduce_labels) -> jax.Array:
     """Join the labels of each task: `(values[..., T, W], mask)` -> float[..., T] for a level."""
-    node_values = jnp.asarray(node_values)
+    node_values = real_jax_array("node_values", node_values)
     check_last_axis("node_values", node_values, tree.num_nodes)
     return jnp.concatenate(
         [
@@ -239,7 +239,7 @@ def log_normalise_tasks(tree: TaskTree, logits: ArrayLike) -> jax.Array:
         >>> jnp.exp(log_p).round(2).tolist()
         [0.5, 0.5, 0.5, 0.5]
     """
-    logits = at_least_float32(jnp.asarray(logits))
+    logits = at_least_float32(real_jax_array("logits", logits))
     check_last_axis("logits", logits, tree.num_nodes)
     values = jnp.moveaxis(logits, -1, 0)  # picking nodes then moves whole rows
     by_level = []
@@ -272,7 +272,9 @@ def log_normalise_roots(tree: TaskTree, leaf_values: ArrayLike) -> jax.Array:
         >>> jnp.exp(log_p).round(2).tolist()
         [0.25, 0.25, 0.5]
     """
-    leaf_values = jnp.asarray(leaf_values)
+    leaf_values = real_jax_array("leaf_values", leaf_values)
+    if leaf_values.dtype == bool:
+        leaf_values = leaf_values.astype(float)
     check_last_axis("leaf_values", leaf_values, tree.num_leaves)
     parts = [jax.nn.log_softmax(leaf_values[..., span], axis=-1) for span in tree.root_leaves]
     return jnp.concatenate(parts, axis=-1)

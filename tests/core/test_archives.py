@@ -1,9 +1,16 @@
 """Arrays and packed files from anybody: what lies about its size or would fill the memory."""
 
+import bz2
 import gzip
 import io
+import json
+import lzma
+import os
+import subprocess
+import sys
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,7 +126,7 @@ def test_what_expands_too_far_is_refused(tmp_path, low_limit):
     with pytest.raises(ValueError, match=r"bomb\.npz: its arrays expand"):
         read_votes(tmp_path / "bomb.npz")
     assert read_votes(tmp_path / "large.npz", num_classes=2).votes.shape == (1000, 1000)
-    # In a stream of batches the memory is bounded, whatever the file is.
+    # A stream of batches takes it: no batch is larger than what may be unpacked at once.
     assert sum(len(batch) for batch in VoteStream(tmp_path / "bomb.npz", batch_items=50)) == 1000
     for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         path = npz(tmp_path / "odd.npz", method, L=npy((2, 2), content=bytes(32)))
@@ -151,7 +158,7 @@ def packed(path, content):
     if path.suffix == ".gz":
         path.write_bytes(gzip.compress(content))
     elif path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("../../evil.csv", content)
     else:
         with tarfile.open(path, "w:gz") as archive:
@@ -191,6 +198,79 @@ def test_a_hole_in_a_tar_is_not_read_to_its_end(tmp_path, low_limit):
     reading = exhaust.read_table(path, COLUMNS)
     assert reading.runs == ()
     assert "expands" in reading.problems[-1].reason
+
+
+LARGE = 96 << 20  # what comes out of each bomb
+ZEROS = bytes(LARGE // 8)
+
+
+def entry(kind, size, name="x.csv"):
+    """A header of a tar."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def make_bombs(folder):
+    """Small files out of which much comes, and what is said about each."""
+    for name, method, pieces in (("bz", zipfile.ZIP_BZIP2, 8), ("xz", zipfile.ZIP_LZMA, 0)):
+        with (
+            zipfile.ZipFile(folder / f"{name}.zip", "w", method) as archive,
+            archive.open("x.csv", "w", force_zip64=True) as member,
+        ):
+            for _ in range(pieces):
+                member.write(ZEROS)
+    packed_zeros = gzip.compress(ZEROS, 1) * 8
+    heads = {
+        "member": entry(tarfile.REGTYPE, LARGE),
+        "skipped": entry(b"A", LARGE),
+        "long": entry(tarfile.GNUTYPE_LONGNAME, LARGE),
+        "pax": entry(tarfile.XHDTYPE, LARGE),
+        "links": entry(tarfile.GNUTYPE_LONGNAME, 1 << 19) + bytes(1 << 19),
+    }
+    heads["links"] *= LARGE >> 19
+    for name, head in heads.items():
+        (folder / f"{name}.tar.gz").write_bytes(gzip.compress(head, 1) + packed_zeros)
+    (folder / "bz.tar").write_bytes(bz2.compress(heads["long"]) + bz2.compress(ZEROS) * 8)
+    (folder / "xz.tar").write_bytes(lzma.compress(heads["long"]))
+    # A map of where a file has holes, of as many places as it likes.
+    places = (b"%d\n" % (LARGE >> 2)).ljust(512, b"0") + b"1\n" * (LARGE // 64)
+    with tarfile.open(folder / "holes.tar.gz", "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("x.csv")
+        info.size = len(places)
+        info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+        archive.addfile(info, io.BytesIO(places))
+    for name, shape in {"wide": (1, LARGE), "deep": (LARGE >> 12, 1 << 12)}.items():
+        np.savez_compressed(folder / f"{name}.npz", L=np.zeros(shape, np.int8))
+    return {
+        "bz.zip": "bz.zip:x.csv: it is packed in another way",
+        "xz.zip": "xz.zip:x.csv: it is packed in another way",
+        "member.tar.gz": "it expands to more than",
+        "skipped.tar.gz": "it expands to more than",
+        "long.tar.gz": "a header of it has more than 1 MiB",
+        "pax.tar.gz": "a header of it has more than 1 MiB",
+        "links.tar.gz": "a header of it has more than 1 MiB",
+        "holes.tar.gz": "a header of it has more than 1 MiB",
+        "bz.tar": "it is packed by bzip2",
+        "xz.tar": "it is packed by xz",
+        "wide.npz": "one item has",
+        "deep.npz": f"{LARGE >> 12} items",
+    }
+
+
+def test_the_memory_is_bounded_whatever_the_file_is(tmp_path):
+    expected = make_bombs(tmp_path)
+    command = [sys.executable, str(Path(__file__).with_name("bombs.py")), str(tmp_path)]
+    path = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    found = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | path, timeout=300
+    )
+    assert found.returncode == 0, found.stderr
+    answers = json.loads(found.stdout)
+    assert sorted(answers) == sorted(expected)
+    for name, (answer, taken) in answers.items():
+        assert expected[name] in answer
+        assert taken < LARGE / 3, f"{name} took {taken >> 20} MiB"
 
 
 def test_folders_of_data_are_read_without_bursting(tmp_path, low_limit):

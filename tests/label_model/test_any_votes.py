@@ -13,6 +13,7 @@ from metal_jax.task_tree import TaskTree
 
 TREE = TaskTree.from_dict({"a": {"x": {"b": ["u", "v"]}, "y": None}})
 KEY = jax.random.key(0)
+FIT = label_model.fit_dawid_skene(np.array([[0, 1, -1, 2], [2, -1, 3, 0]] * 4), TREE)
 
 FAMILIES = {
     "fit": lambda votes: label_model.fit(votes, TREE),
@@ -25,6 +26,18 @@ FAMILIES = {
     "discover_dependencies": lambda votes: label_model.discover_dependencies(votes, TREE),
     "fit_stream": lambda votes: label_model.fit_stream([votes], TREE),
     "validate": lambda votes: validate(votes, TREE),
+    "checked_votes": lambda votes: label_model.checked_votes(votes, TREE),
+    "majority_vote": lambda votes: label_model.majority_vote(votes, TREE),
+    "posterior": lambda votes: label_model.posterior(FIT, votes),
+    "log_posterior": lambda v: label_model.log_posterior(FIT.params, v, FIT.columns, TREE),
+    "explain": lambda votes: label_model.explain(FIT, votes),
+    "diagnose": lambda votes: label_model.diagnose(FIT, votes),
+    "leave_one_out": lambda votes: label_model.leave_one_out(votes, TREE),
+    "add_lfs": lambda votes: label_model.add_lfs(FIT, votes),
+    "suggest_dependencies": lambda votes: label_model.suggest_dependencies(votes, TREE),
+    "bootstrap_lf_accuracy": lambda votes: label_model.bootstrap_lf_accuracy(
+        label_model.fit, votes, TREE, key=KEY
+    ),
 }
 
 numbers = arrays.floating_dtypes(sizes=(16, 32, 64)) | arrays.complex_number_dtypes()

@@ -30,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from metal_jax._core.checks import check_known, real_array
 from metal_jax.network._compiler.build import Network, build
 from metal_jax.network._compiler.config import NetworkConfig
 from metal_jax.network._compiler.keys import name_key
@@ -166,13 +167,18 @@ def with_membership(leaf_probs: ArrayLike, membership: ArrayLike) -> np.ndarray:
         float[..., n, s + 2 S]: the same, then out and in for each slice.
 
     Raises:
-        ValueError: another number of items.
+        ValueError: another number of items, or a value that is no probability.
 
     Example:
         >>> with_membership([[0.5, 0.5]], [[True]]).tolist()
         [[0.5, 0.5, 0.0, 1.0]]
     """
-    probs, inside = np.asarray(leaf_probs, float), np.asarray(membership, float)
+    probs = np.asarray(real_array("leaf_probs", leaf_probs), float)
+    inside = np.asarray(real_array("membership", membership), float)
+    if probs.ndim < 2:
+        raise ValueError(f"leaf_probs: got shape {probs.shape}, expected [..., n, leaves]")
+    for name, values in (("leaf_probs", probs), ("membership", inside)):
+        check_known(name, (values >= 0) & (values <= 1), "a probability")
     if inside.ndim != 2 or len(inside) != probs.shape[-2]:
         raise ValueError(f"membership: got shape {inside.shape}, expected [{probs.shape[-2]}, S]")
     both = np.stack([1 - inside, inside], axis=-1).reshape(len(inside), -1)

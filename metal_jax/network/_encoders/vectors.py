@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax._core.checks import check_last_axis, check_rank
+from metal_jax._core.checks import check_last_axis, check_rank, real_array
 from metal_jax.network._dense import Dense
 from metal_jax.network._encoders.encoder import Encoder, shared_encoder
 
@@ -50,7 +50,7 @@ def fit_standardisation(features: ArrayLike) -> Standardisation:
         >>> standardise([[2.0]], fit_standardisation([[0.0], [4.0]])).tolist()
         [[0.0]]
     """
-    features = np.asarray(features, np.float64)
+    features = np.asarray(real_array("features", features), np.float64)
     check_rank("features", features, 2)
     if not len(features):
         raise ValueError("features: got no items, expected at least one")
@@ -74,14 +74,15 @@ def standardise(features: ArrayLike, standardisation: Standardisation) -> np.nda
         float32[n, d], an encoder's input.
 
     Raises:
-        ValueError: another number of features.
+        ValueError: another number of features, or no real numbers.
 
     Example:
         >>> standardise([[1.0, 7.0], [3.0, 7.0]], fit_standardisation([[1.0, 7.0], [3.0, 7.0]]))
         array([[-1.,  0.],
                [ 1.,  0.]], dtype=float32)
     """
-    features = np.asarray(features)
+    features = np.asarray(real_array("features", features))
+    check_rank("features", features, 2)
     check_last_axis("features", features, len(standardisation.mean))
     centred = features.astype(np.float64) - standardisation.mean
     return (centred / standardisation.scale).astype(np.float32)

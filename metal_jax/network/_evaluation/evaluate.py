@@ -16,10 +16,22 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from metal_jax import metrics
-from metal_jax._core.checks import check_shape
+from metal_jax._core.checks import (
+    check_integer,
+    check_last_axis,
+    check_rank,
+    check_shape,
+    real_jax_array,
+)
 from metal_jax._core.precision import at_least_float32
 from metal_jax.network._compiler.build import Network
-from metal_jax.network._evaluation.gold import best_leaves, gold_by_root, node_paths, task_labels
+from metal_jax.network._evaluation.gold import (
+    best_leaves,
+    checked_weights,
+    gold_by_root,
+    node_paths,
+    task_labels,
+)
 from metal_jax.network._evaluation.temperature import scale_temperatures
 from metal_jax.task_tree import Level, TaskTree, path_sum
 
@@ -109,8 +121,13 @@ def evaluate_predictions(
         >>> float(found.path.accuracy), found.confusion[0].tolist()
         (0.5, [[0, 1], [0, 1]])
     """
-    log_conditionals = at_least_float32(log_conditionals)
-    gold = jnp.asarray(gold, jnp.int32)
+    log_conditionals = at_least_float32(real_jax_array("log_conditionals", log_conditionals))
+    check_rank("log_conditionals", log_conditionals, 2)
+    check_last_axis("log_conditionals", log_conditionals, tree.num_nodes)
+    gold = real_jax_array("gold", gold)
+    check_integer("gold", gold)
+    check_shape("gold", gold, (len(log_conditionals), len(tree.roots)))
+    gold = gold.astype(jnp.int32)
     predicted = best_leaves(tree, path_sum(tree, log_conditionals)[:, tree.leaf_nodes])
     labels = task_labels(tree, gold)
     counted = jnp.ones(len(gold), bool) if weights is None else jnp.asarray(weights)
@@ -307,8 +324,7 @@ def _checked(
     network: Network, inputs: Any, gold: ArrayLike, weights: ArrayLike | None
 ) -> tuple[np.ndarray, np.ndarray]:
     num_items = jax.tree.leaves(inputs)[0].shape[0]
-    mass = np.ones(num_items, bool) if weights is None else np.asarray(weights)
-    check_shape("weights", mass, (num_items,))
+    mass = checked_weights(weights, num_items)
     return gold_by_root(gold, network.tree, num_items), mass
 
 

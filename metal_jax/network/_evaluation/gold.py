@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from metal_jax._core.checks import check_integer
+from metal_jax._core.checks import check_integer, check_known, check_shape, real_array
 from metal_jax.task_tree import TaskTree
 
 
@@ -31,9 +31,9 @@ def gold_by_root(gold: ArrayLike, tree: TaskTree, num_items: int, name: str = "g
         ValueError: the wrong shape or type, a value that is no node, or two nodes of one root;
             names the item.
     """
-    nodes = np.asarray(gold)
+    nodes = np.asarray(real_array(name, gold))
     check_integer(name, nodes)
-    if nodes.ndim not in (1, 2) or len(nodes) != num_items:
+    if nodes.ndim not in (1, 2) or len(nodes) != num_items or 0 in nodes.shape[1:]:
         raise ValueError(f"{name}: got shape {nodes.shape}, expected [{num_items}]")
     nodes = nodes if nodes.ndim == 2 else nodes[:, None]
     bad = (nodes < -1) | (nodes >= tree.num_nodes)
@@ -55,6 +55,20 @@ def gold_by_root(gold: ArrayLike, tree: TaskTree, num_items: int, name: str = "g
             )
         placed[items, roots] = column[items]
     return placed
+
+
+def checked_weights(weights: ArrayLike | None, num_items: int) -> np.ndarray:
+    """A mask or weights of items, checked; a mask of ones for None.
+
+    Raises:
+        ValueError: another number of items, or a weight that is negative or not finite.
+    """
+    if weights is None:
+        return np.ones(num_items, bool)
+    mass = np.asarray(real_array("weights", weights))
+    check_shape("weights", mass, (num_items,))
+    check_known("weights", np.isfinite(mass) & (mass >= 0), "finite and 0 or more")
+    return mass
 
 
 def node_paths(tree: TaskTree) -> np.ndarray:

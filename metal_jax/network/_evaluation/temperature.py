@@ -16,8 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from metal_jax._core.checks import (
+    check_integer,
+    check_last_axis,
+    check_rank,
+    check_shape,
+    real_array,
+    real_jax_array,
+)
 from metal_jax.network._compiler.build import Network
-from metal_jax.network._evaluation.gold import gold_by_root, task_labels
+from metal_jax.network._evaluation.gold import checked_weights, gold_by_root, task_labels
 from metal_jax.task_tree import TaskTree, log_normalise_tasks, task_sum
 
 _COLDEST, _HOTTEST = 1 / 20, 20.0
@@ -43,7 +51,11 @@ def scale_temperatures(
         >>> [round(p, 3) for p in found.tolist()]
         [0.333, 0.667]
     """
-    scale = jnp.asarray(temperatures, log_conditionals.dtype)[tree.node_task]
+    log_conditionals = real_jax_array("log_conditionals", log_conditionals)
+    check_last_axis("log_conditionals", log_conditionals, tree.num_nodes)
+    given = real_jax_array("temperatures", temperatures)
+    check_shape("temperatures", given, (tree.num_tasks,))
+    scale = given.astype(log_conditionals.dtype)[tree.node_task]
     return log_normalise_tasks(tree, log_conditionals / scale)
 
 
@@ -74,10 +86,20 @@ def fit_temperatures(
         >>> round(float(found[0]), 3)  # log(9) / log(3)
         2.0
     """
-    labels = task_labels(tree, jnp.asarray(gold))
+    log_conditionals = real_jax_array("log_conditionals", log_conditionals)
+    if not jnp.issubdtype(log_conditionals.dtype, jnp.floating):
+        raise ValueError(f"log_conditionals: got dtype {log_conditionals.dtype}, expected floats")
+    check_rank("log_conditionals", log_conditionals, 2)
+    check_last_axis("log_conditionals", log_conditionals, tree.num_nodes)
+    nodes = real_jax_array("gold", gold)
+    check_integer("gold", nodes)
+    check_shape("gold", nodes, (len(log_conditionals), *nodes.shape[1:2]))
+    labels = task_labels(tree, nodes)
     mass = jnp.where(labels >= 0, 1, 0).astype(log_conditionals.dtype)
     if weights is not None:
-        mass = mass * jnp.asarray(weights, mass.dtype)[:, None]
+        given = real_jax_array("weights", weights)
+        check_shape("weights", given, mass.shape[:1])
+        mass = mass * given.astype(mass.dtype)[:, None]
     first = np.array([nodes.start for nodes in tree.task_nodes])
     gold_node = first + jnp.maximum(labels, 0)
     # Finite, since an impossible label would make the slope 0 * inf.
@@ -136,7 +158,7 @@ def calibrate(
     """
     num_items = jax.tree.leaves(inputs)[0].shape[0]
     nodes = gold_by_root(gold, network.tree, num_items)
-    mass = np.ones(num_items, np.float32) if weights is None else weights
+    mass = checked_weights(weights, num_items).astype(np.float32)
     return np.asarray(_calibrate(network, params, inputs, nodes, mass))
 
 
@@ -170,8 +192,8 @@ def with_temperatures(network: Network, temperatures: ArrayLike) -> Network:
         >>> jnp.exp(leaf_log_probs(hot, params, inputs)).round(1).tolist()
         [[0.5, 0.5], [0.5, 0.5]]
     """
-    values = np.asarray(temperatures, float)
-    if values.shape != (network.tree.num_tasks,) or not (values > 0).all():
+    values = np.asarray(real_array("temperatures", temperatures), float)
+    if values.shape != (network.tree.num_tasks,) or not ((values > 0) & np.isfinite(values)).all():
         raise ValueError(
             f"temperatures: got {values.tolist()}, expected {network.tree.num_tasks} positive "
             "numbers, one for each task"

@@ -18,6 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from metal_jax._core.checks import (
+    check_broadcast,
+    check_last_axis,
+    check_shape,
+    real_array,
+    real_jax_array,
+)
 from metal_jax.task_tree import TaskTree, log_normalise_tasks, path_sum, task_max, task_sum
 
 
@@ -54,7 +61,7 @@ def soft_label_loss(
         0.25
     """
     gains = _node_gains(log_conditionals, node_probs, robust_exponent)
-    return -jnp.sum(gains * node_weights, axis=-1)
+    return -jnp.sum(_weighted(gains, node_weights), axis=-1)
 
 
 def task_losses(
@@ -84,13 +91,32 @@ def task_losses(
         [[0.693]]
     """
     gains = _node_gains(log_conditionals, node_probs, robust_exponent)
-    return -task_sum(tree, gains * node_weights)
+    return -task_sum(tree, _weighted(gains, node_weights))
+
+
+def _weighted(gains: jax.Array, node_weights: ArrayLike) -> jax.Array:
+    if gains.ndim < 1:
+        raise ValueError("log_conditionals: got one number, expected [..., nodes]")
+    weights = real_array("node_weights", node_weights)
+    if weights.shape not in ((), gains.shape[-1:]):
+        raise ValueError(
+            f"node_weights: got shape {tuple(weights.shape)}, expected () or {gains.shape[-1:]}"
+        )
+    return gains * node_weights
 
 
 def _node_gains(
     log_conditionals: jax.Array, node_probs: jax.Array, robust_exponent: float
 ) -> jax.Array:
     """float[b, N], mass times `log p`, or times the Box-Cox transform `(p^r - 1) / r`."""
+    log_conditionals = real_jax_array("log_conditionals", log_conditionals)
+    node_probs = real_jax_array("node_probs", node_probs)
+    if log_conditionals.shape[-1:] != node_probs.shape[-1:]:
+        raise ValueError(
+            f"node_probs: got shape {node_probs.shape}, expected [..., nodes] as of "
+            f"log_conditionals, {log_conditionals.shape}"
+        )
+    check_broadcast(log_conditionals=log_conditionals, node_probs=node_probs)
     gains = log_conditionals
     if robust_exponent > 0:
         gains = jnp.expm1(robust_exponent * log_conditionals) / robust_exponent
@@ -135,7 +161,15 @@ def consistency_loss(
         >>> [round(loss, 3) for loss in found.tolist()]
         [0.562, 0.0]
     """
-    teacher = jax.lax.stop_gradient(teacher_log_conditionals)
+    log_conditionals = real_jax_array("log_conditionals", log_conditionals)
+    teacher = real_jax_array("teacher_log_conditionals", teacher_log_conditionals)
+    unlabelled = real_jax_array("unlabelled", unlabelled)
+    check_last_axis("log_conditionals", log_conditionals, tree.num_nodes)
+    check_shape("teacher_log_conditionals", teacher, log_conditionals.shape)
+    check_shape("unlabelled", unlabelled, (*log_conditionals.shape[:-1], tree.num_tasks))
+    if unlabelled.dtype != bool:
+        raise ValueError(f"unlabelled: got dtype {unlabelled.dtype}, expected booleans")
+    teacher = jax.lax.stop_gradient(teacher)
     is_child = tree.task_parent >= 0
     log_active = path_sum(tree, teacher)[..., np.maximum(tree.task_parent, 0)]
     counted = unlabelled & (jnp.exp(task_max(tree, teacher)) >= threshold)

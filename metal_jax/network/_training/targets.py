@@ -11,6 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metal_jax._core.checks import (
+    check_broadcast,
+    check_last_axis,
+    check_shape,
+    real_jax_array,
+)
 from metal_jax.task_tree import TaskTree, task_max, task_sum
 
 
@@ -32,6 +38,8 @@ def conditional_probs(tree: TaskTree, node_probs: jax.Array) -> jax.Array:
         >>> round(float(probs[names.index("u")]), 2)
         0.8
     """
+    node_probs = real_jax_array("node_probs", node_probs)
+    check_last_axis("node_probs", node_probs, tree.num_nodes)
     active = task_sum(tree, node_probs)[..., tree.node_task]
     return jnp.where(active > 0, node_probs / jnp.where(active > 0, active, 1), 0)
 
@@ -73,7 +81,14 @@ def conditional_balance(
         >>> conditional_balance(TaskTree.single(2), jnp.array([[1.0, 0.0], [0.5, 0.5]])).tolist()
         [0.75, 0.25]
     """
-    mass = node_probs if weights is None else node_probs * weights[..., None]
+    node_probs = real_jax_array("node_probs", node_probs)
+    if node_probs.ndim < 2:
+        raise ValueError(f"node_probs: got shape {node_probs.shape}, expected [..., n, nodes]")
+    mass = node_probs
+    if weights is not None:
+        weights = real_jax_array("weights", weights)
+        check_shape("weights", weights, node_probs.shape[:-1])
+        mass = node_probs * weights[..., None]
     return conditional_probs(tree, jnp.sum(mass, axis=-2))
 
 
@@ -105,7 +120,13 @@ def smooth_labels(
         >>> smooth_labels(TaskTree.single(2), labels, jnp.array([0.75, 0.25]), 1.0).tolist()
         [[0.75, 0.25], [1.0, 0.0]]
     """
+    node_probs, balance = (
+        real_jax_array(name, values).astype(float)
+        for name, values in (("node_probs", node_probs), ("balance", balance))
+    )
+    check_last_axis("balance", balance, tree.num_nodes)
     conditional = conditional_probs(tree, node_probs)
+    check_broadcast(node_probs=node_probs, balance=balance)
     log_conditional = jnp.log(jnp.where(conditional > 0, conditional, 1))
     widths = np.array([len(task.labels) for task in tree.tasks])
     most = np.log(np.maximum(widths, 2))  # a task of one label has no entropy

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metal_jax._core.checks import check_shape, real_array
 from metal_jax._core.numerics import masked_logsumexp
 
 STATE = "loss"
@@ -47,7 +48,16 @@ def uncertainty_weighted_loss(
         >>> float(uncertainty_weighted_loss(jnp.array([2.0]), jnp.ones(1), jnp.zeros(1)))
         2.0
     """
+    _check_tasks(losses=losses, masses=masses, log_variances=log_variances)
     return jnp.sum(jnp.exp(-log_variances) * losses + 0.5 * log_variances * masses)
+
+
+def _check_tasks(**arrays: jax.Array) -> None:
+    """Raise unless all are float[t] of the same tasks."""
+    named = {name: real_array(name, values) for name, values in arrays.items()}
+    num_tasks = max(len(array) if array.ndim else 0 for array in named.values())
+    for name, array in named.items():
+        check_shape(name, array, (num_tasks,))
 
 
 def gradient_norm_weights(log_weights: jax.Array, supervised: jax.Array) -> jax.Array:
@@ -101,6 +111,7 @@ def gradient_norm_loss(
         >>> float(gradient_norm_loss(ones, jnp.array([1.0, 3.0]), ones, ones, restoring_force=0.0))
         2.0
     """
+    _check_tasks(weights=weights, norms=norms, losses=losses, uniform_losses=uniform_losses)
     norms, losses, uniform_losses = jax.lax.stop_gradient((norms, losses, uniform_losses))
     counted = uniform_losses > 0
     num_counted = jnp.maximum(jnp.sum(counted), 1).astype(weights.dtype)
