@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from metal_jax._core.checks import check_integer, check_shape
+from metal_jax._core.checks import check_integer, check_shape, real_jax_array
 from metal_jax._core.sharding import map_over_data
 from metal_jax.label_model._glad import GladParams
 from metal_jax.label_model._result import FitResult
@@ -51,7 +51,9 @@ def posterior_function(result: FitResult) -> Callable[[jax.Array], jax.Array]:
     own = columns if pairs is None else pairs.split_columns(columns, tree)
 
     def function(votes: jax.Array) -> jax.Array:
-        votes = jnp.asarray(votes)
+        votes = real_jax_array("votes", votes)
+        if votes.ndim not in (2, 3):
+            raise ValueError(f"votes: got shape {votes.shape}, expected [n items, m LFs]")
         if votes.ndim == 2:
             check_integer("votes", votes)
         check_shape("votes", votes, (votes.shape[0], columns.num_lfs, *votes.shape[2:]))
