@@ -175,8 +175,7 @@ def _saved_steps(checkpoints: Path, say: Say) -> Iterator[None]:
 
 def _newest_step(checkpoints: Path) -> int:
     """0 without any; one that is being written has another name."""
-    names = [path.name for path in checkpoints.glob("*")]
-    return max((int(name) for name in names if name.isdigit()), default=0)
+    return max((int(p.name) for p in checkpoints.glob("*") if p.name.isdigit()), default=0)
 
 
 def _command(arguments: Sequence[str], say: Say) -> None:

@@ -3,20 +3,14 @@
 from metal_jax._core.minimise import MinimiseConfig
 from metal_jax.label_model._class_balance import uniform_class_balance
 from metal_jax.label_model._cliques import CliqueTables
-from metal_jax.label_model._dawid_skene import (
-    DawidSkeneConfig,
-    VoteData,
-    e_step,
-    fit_dawid_skene,
-    m_step,
-    vote_data,
-)
+from metal_jax.label_model._dawid_skene import DawidSkeneConfig, fit_dawid_skene
 from metal_jax.label_model._dawid_skene_prior import (
     DirichletPrior,
     TiedEntries,
     dirichlet_prior,
     tied_entries,
 )
+from metal_jax.label_model._dawid_skene_steps import VoteData, e_step, m_step, vote_data
 from metal_jax.label_model._dependencies import DependencyConfig, fit_with_dependencies
 from metal_jax.label_model._detectors import DetectorPrior
 from metal_jax.label_model._discovery import Dependencies, DiscoveryConfig, discover_dependencies

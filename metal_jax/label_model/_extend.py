@@ -15,8 +15,8 @@ from jax.typing import ArrayLike
 
 from metal_jax.label_model._annotators import annotator_prior
 from metal_jax.label_model._class_balance import node_masses
-from metal_jax.label_model._dawid_skene import e_step, m_step, vote_data
 from metal_jax.label_model._dawid_skene_prior import abstain_rates, dirichlet_prior
+from metal_jax.label_model._dawid_skene_steps import e_step, m_step, vote_data
 from metal_jax.label_model._detectors import copy_weights, detector_statistics
 from metal_jax.label_model._kinds import annotator_probability
 from metal_jax.label_model._lf_roots import check_one_root

@@ -38,7 +38,7 @@ from jax.typing import ArrayLike
 from metal_jax._core.checks import check_positive
 from metal_jax.label_model._choices import choice_columns, choices
 from metal_jax.label_model._class_balance import checked_class_balance
-from metal_jax.label_model._dawid_skene import VoteData, e_step, vote_data
+from metal_jax.label_model._dawid_skene_steps import VoteData, e_step, vote_data
 from metal_jax.label_model._gold import checked_supervision
 from metal_jax.label_model._lf_roots import lf_roots
 from metal_jax.label_model._mace_em import (

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln
 
-from metal_jax.label_model._dawid_skene import VoteData
+from metal_jax.label_model._dawid_skene_steps import VoteData
 from metal_jax.label_model._tables import ConditionalTables
 
 Method = Literal["em", "vb"]

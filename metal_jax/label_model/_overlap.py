@@ -37,7 +37,7 @@ from jax.typing import ArrayLike
 from metal_jax._core.checks import check_known, check_shape, real_array
 from metal_jax._core.minimise import STATUS, MinimiseConfig, MinimiseResult, minimise
 from metal_jax.label_model._class_balance import checked_class_balance
-from metal_jax.label_model._dawid_skene import VoteData, vote_data
+from metal_jax.label_model._dawid_skene_steps import VoteData, vote_data
 from metal_jax.label_model._incidence import SparseIncidence
 from metal_jax.label_model._lf_roots import LFRoots, lf_roots_of_columns
 from metal_jax.label_model._moments import TripleStatistics, third_order_objective

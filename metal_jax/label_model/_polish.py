@@ -7,8 +7,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from metal_jax.label_model._dawid_skene import VoteData, e_step, m_step
 from metal_jax.label_model._dawid_skene_prior import DirichletPrior
+from metal_jax.label_model._dawid_skene_steps import VoteData, e_step, m_step
 from metal_jax.label_model._tables import ConditionalTables
 from metal_jax.task_tree import TaskTree
 
