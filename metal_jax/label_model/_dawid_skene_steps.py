@@ -147,6 +147,7 @@ def m_step(
         ValueError: a `log_q` of another shape or type.
 
     Example:
+        >>> from metal_jax.label_model import dirichlet_prior
         >>> from metal_jax.labeling import used_columns
         >>> votes, tree = np.array([[0], [1], [0]]), TaskTree.single(2)
         >>> columns = used_columns(votes)
