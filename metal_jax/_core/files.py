@@ -50,7 +50,7 @@ def replaced(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        if error.filename is None:  # a full disk does not say of which file
+        if error.filename is None and error.errno is not None:  # a full disk names no file
             error.filename = os.fspath(path)
         raise
     finally:

@@ -64,6 +64,9 @@ def bootstrap_lf_accuracy(
     Returns:
         float[r, m].
 
+    Raises:
+        ValueError: as `checked_votes` and `fit`.
+
     Example:
         >>> from metal_jax.label_model import fit
         >>> votes = np.array([[0, 0, -1], [1, -1, 1], [0, 1, 0], [-1, 1, 1]] * 10)
@@ -71,7 +74,7 @@ def bootstrap_lf_accuracy(
         >>> bootstrap_lf_accuracy(fit, votes, tree, key=jax.random.key(0), num_replicates=3).shape
         (3, 3)
     """
-    n = len(np.asarray(votes))
+    n = len(checked_votes(votes, tree))
     weights = n * np.asarray(jax.random.dirichlet(key, jnp.ones(n), (num_replicates,)))
 
     def refit(replicate: int) -> dict[str, np.ndarray]:

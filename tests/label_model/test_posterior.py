@@ -97,9 +97,9 @@ def test_majority_in_a_forest_is_each_roots_own():
 
 def test_majority_vote_refuses_what_are_no_votes():
     for votes, message in (
-        (np.zeros(2, int), r"got shape \(2,\), expected 2 axes"),
+        (np.zeros(2, int), r"got shape \(2,\), expected \[n items, m LFs\]"),
         (np.zeros((2, 2)), "got dtype float.., expected integers"),
-        (np.zeros((2, 2, 2)), r"got shape \(2, 2, 2\), expected \[..., 3\]"),
+        (np.zeros((2, 2, 2)), r"got shape \(2, 2, 2\), expected \[n items, m LFs, 3 nodes\]"),
     ):
         with pytest.raises(ValueError, match=f"votes: {message}"):
             majority_vote(votes, TaskTree.single(3))
