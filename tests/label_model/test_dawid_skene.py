@@ -255,6 +255,7 @@ def test_coarse_gold_labels_help():
     assert error(with_gold) < 0.8 * error(plain)  # measured: 0.042 against 0.059
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_weights_are_copies():
     data = synthetic_votes(jax.random.key(0), 200, 5, TREE)

@@ -324,7 +324,7 @@ def test_an_lf_copied_five_times_costs_less_than_it_costs_majority_vote():
     assert ours < loss(lambda v: majority_vote(v, tree)) / 2
 
 
-@pytest.mark.parametrize("make", [keyword_votes, crowd_votes])
+@pytest.mark.parametrize("make", [keyword_votes, pytest.param(crowd_votes, marks=pytest.mark.slow)])
 def test_an_lf_that_always_votes_one_class_does_no_harm(make):
     tree = TaskTree.single(3)
     votes, truth = make(0)[:2]

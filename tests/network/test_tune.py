@@ -175,6 +175,7 @@ def test_how_many_are_trained_at_once_changes_nothing(halving):
     assert other.num_steps == halving.num_steps
 
 
+@pytest.mark.slow
 def test_settings_of_the_program_are_searched():
     space = {"build.width": Choice((4, 6)), "training.batch_size": Choice((16,))}
     before = num_programs()
