@@ -1,9 +1,9 @@
-"""What the default label model would say without each LF: all refits by one compiled program.
+"""What the default label model would say without each LF: all refits in one compiled program.
 
 An LF is taken out by a mask: its columns lose their weight, their pairs in the detectors' model and
 their place in the annotators' tables, and the kinds of the other LFs are told anew. So the arrays
-of all m + 1 fits have one shape; `vmap` fits a batch of masks at once, and the same program fits
-every batch.
+of all m + 1 fits have one shape; `vmap` fits a batch of masks at once and a scan goes through the
+batches, in one call unless somebody is told of them.
 
 Legend: `n` items, `m` LFs, `p` (LF, root) pairs, `e` columns of possible detectors, `s` leaf
 states, `r` roots, `b` masks of a batch.
@@ -79,7 +79,8 @@ def leave_one_out(
         config: settings.
         gold: int[n] node ids, -1 = unknown; for judging only, no fit sees it.
         batch_size: masks that are fitted at once; memory is O(batch_size * n * s).
-        on_progress: called after each batch, with the number of LFs that were left out so far.
+        on_progress: called after each batch, with the number of LFs that were left out so far;
+            each batch is then a call of its own.
 
     Returns:
         The effect of each LF.
@@ -139,21 +140,22 @@ def leave_one_out(
         fixed_balance=class_balance is not None,
         minimise=config.minimise,
     )
-    whole, found = None, []
-    for start in range(0, num_masks, batch_size):
-        batch = slice(start, start + batch_size)
-        own = to_device(keep[batch], bool), to_device(kinds[batch])
-        whole, compared = compare(
-            to_device(np.zeros((n, tree.num_leaves))) if whole is None else whole,
-            to_device(start == 0, bool),
-            *own,
-        )
+    batches = num_masks // batch_size
+    at_once = batches if on_progress is None else 1
+    masks = (
+        to_device(keep.reshape(batches, batch_size, -1), bool),
+        to_device(kinds.reshape(batches, batch_size, -1)),
+    )
+    whole, found = to_device(np.zeros((n, tree.num_leaves))), []
+    for start in range(0, batches, at_once):
+        some = (x[start : start + at_once] for x in masks)
+        whole, compared = compare(whole, to_device(start == 0, bool), *some)
         found.append(compared)
         if on_progress is not None:
             jax.block_until_ready(compared)
-            on_progress(min(start + batch_size - 1, m))
+            on_progress(min((start + 1) * batch_size - 1, m))
     changed, moved, right = (
-        np.concatenate(parts).astype(float)[: m + 1] for parts in zip(*found, strict=True)
+        np.concatenate(parts).astype(float).ravel()[: m + 1] for parts in zip(*found, strict=True)
     )
     alone = voted & (voted.sum(axis=1, keepdims=True) == 1)
     return LeaveOneOut(
@@ -194,7 +196,7 @@ def _compare_masks(
     fixed_balance: bool,
     minimise: MinimiseConfig,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
-    """Fit a batch of masks and compare them with the whole fit.
+    """Fit every mask and compare it with the whole fit.
 
     Args:
         detectors: of all LFs, weighed as if all were detectors; None when none can be.
@@ -210,8 +212,8 @@ def _compare_masks(
         covered: bool[n], items with a vote.
         whole: float[n, s], the posterior of the whole fit; anything in the first batch.
         is_first: whether the first of these masks is that of the whole fit.
-        keep: bool[b, p], the masks.
-        kinds: float[b, p], annotator probabilities under each.
+        keep: bool[batches, b, p], the masks.
+        kinds: float[batches, b, p], annotator probabilities under each.
         tree: the task tree (static).
         max_steps: see `fit_mixture` (static), and so the next two.
         fixed_balance: (static).
@@ -219,7 +221,7 @@ def _compare_masks(
 
     Returns:
         The posterior of the whole fit; `changed`, `moved` and the accuracy of every mask, each
-        float[b].
+        float[batches, b].
     """
     dtype = log_balance.dtype
     num_roots = len(tree.roots)
@@ -265,9 +267,16 @@ def _compare_masks(
             jnp.sum(right, dtype=dtype) / num_decided,
         )
 
-    q = jax.vmap(posterior)(keep, kinds)
-    whole = jnp.where(is_first, q[0], whole)
-    return whole, jax.vmap(compare, (0, None))(q, whole)
+    def batch(
+        state: tuple[jax.Array, jax.Array], masks: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
+        whole, is_first = state
+        q = jax.vmap(posterior)(*masks)
+        whole = jnp.where(is_first, q[0], whole)
+        return (whole, jnp.asarray(False)), jax.vmap(compare, (0, None))(q, whole)
+
+    (whole, _), compared = jax.lax.scan(batch, (whole, is_first), (keep, kinds))
+    return whole, compared
 
 
 def _masked(data: DetectorData, kept: jax.Array, kind: jax.Array, lf: jax.Array) -> DetectorData:
