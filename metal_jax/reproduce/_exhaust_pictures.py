@@ -91,6 +91,11 @@ def draw_exhaust(
     def error(values: np.ndarray) -> float:
         return float(np.nanmean(np.abs(values - true)))
 
+    def goes_on(runs: Sequence, epochs: int) -> bool:
+        """Whether there is anything to predict once so many epochs are seen."""
+        left = targets(runs, name, epochs, held_out=problem.held_out)
+        return bool(np.isfinite(left).any())
+
     sizes = [size for size in _SIZES if size < len(train)] + [len(train)]
     errors: dict[str, list[float]] = {}
     for size in sizes:
@@ -105,6 +110,7 @@ def draw_exhaust(
     if problem.epochs_seen:
         longest = 2 * problem.epochs_seen
         seen = sorted({max(1, longest // 8), max(1, longest // 4), longest // 2, longest})
+        seen = [epochs for epochs in seen if goes_on(train, epochs) and goes_on(test, epochs)]
         errors = {}
         known = targets(train, name, held_out=problem.held_out)
         for epochs in seen:
