@@ -30,11 +30,12 @@ TREE = TaskTree.from_dict(
 WORDS = {"ball": "goal match", "board": "pawn chess", "corn": "field crop", "gold": "mine ring"}
 
 
-def toy_problem():
+def toy_problem(num_test=60):
     """Sentences of which half the words tell the leaf; keyword LFs see a part of them."""
     rng = np.random.default_rng(0)
     items, gold = [], []
-    for _ in range(240):
+    num = 180 + num_test
+    for _ in range(num):
         leaf = rng.choice(["ball", "board", "corn", "gold", "tea"])
         telling = WORDS.get(leaf, "cup leaf").split()
         words = [*rng.choice(telling, 2), *rng.choice(["the", "a", "one", "red"], 3)]
@@ -45,8 +46,8 @@ def toy_problem():
         labeling.keyword_lf(words.split()[0], "topic", leaf, [words.split()[0]])
         for leaf, words in WORDS.items()
     ]
-    order = rng.permutation(240)
-    bounds = {"train": (0, 140), "small": (140, 160), "valid": (160, 180), "test": (180, 240)}
+    order = rng.permutation(num)
+    bounds = {"train": (0, 140), "small": (140, 160), "valid": (160, 180), "test": (180, num)}
     splits = {name: order[a:b] for name, (a, b) in bounds.items()}
     data = TextDataset("toy", TREE, tuple(items), np.asarray(gold, np.int32), splits)
     applied = labeling.apply(lfs, items, TREE)
@@ -134,9 +135,12 @@ def test_ablations_change_one_part_each():
 
 @pytest.mark.slow
 def test_ablations_are_rows_like_the_others(record):
-    again = run_metal(toy_problem(), dataclasses.replace(CONFIG, sizes=(), ablations=True))
-    ours = record["rows"]["multi-task network"]
-    assert again["rows"]["multi-task network"] == ours
+    config = dataclasses.replace(CONFIG, sizes=(), ablations=True)
+    again = run_metal(toy_problem(), config)
+    assert again["rows"]["multi-task network"] == record["rows"]["multi-task network"]
+    # On 60 items two networks may err alike.
+    again = run_metal(toy_problem(num_test=2000), config)
+    ours = again["rows"]["multi-task network"]
     changed = [row for name, row in again["rows"].items() if "network, " in name]
     assert len(changed) == 6
     assert all(row != ours and row["all"].keys() == ours["all"].keys() for row in changed)
