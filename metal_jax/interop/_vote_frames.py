@@ -175,13 +175,15 @@ def gold_from_labels(
         int32[n], -1 where an item has no label.
 
     Raises:
-        ValueError: an unknown or ambiguous label; names the item.
+        ValueError: an unknown or ambiguous label (names the item), or labels that are not by item.
 
     Example:
         >>> gold_from_labels({"x": "trade"}, ["w", "x"], TaskTree.single(["sport", "trade"]))
         array([-1,  1], dtype=int32)
     """
-    known = labels if isinstance(labels, Mapping) else labels.to_dict()
+    known = labels.to_dict() if hasattr(labels, "to_dict") else labels
+    if not isinstance(known, Mapping):
+        raise ValueError(f"labels: got {type(labels).__name__}, expected a mapping or a Series")
     node = _Nodes(tree)
     return np.asarray([node(known.get(name), f"item {name!r}") for name in items], np.int32)
 

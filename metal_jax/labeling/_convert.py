@@ -47,6 +47,8 @@ def from_metal(per_task: Sequence[Any], tree: TaskTree) -> np.ndarray:
             f"got {len(per_task)} matrices, expected one for each of {tree.num_tasks} tasks"
         )
     dense = [np.asarray(m.toarray() if hasattr(m, "toarray") else m) for m in per_task]
+    if dense[0].ndim != 2:
+        raise ValueError(f"task {tree.tasks[0].name!r}: got shape {dense[0].shape}, expected [n, m]")
     on_path = compatible(tree)
     votes = np.full(dense[0].shape, ABSTAIN, np.int64)
     for t, matrix in enumerate(dense):  # parents come before children
@@ -64,7 +66,9 @@ def from_metal(per_task: Sequence[Any], tree: TaskTree) -> np.ndarray:
                 f"task {task.name!r}: row {row}, LF {column}: got {matrix[row, column]}, "
                 f"expected -1..{len(task.labels)}"
             )
-        node = np.where(matrix > 0, tree.task_nodes[t].start + matrix - 1, ABSTAIN)
+        # Labels may come in 8 bits, which node ids outgrow.
+        ids = tree.task_nodes[t].start + matrix.astype(np.int64) - 1
+        node = np.where(matrix > 0, ids, ABSTAIN)
         clash = (node >= 0) & (votes >= 0) & ~on_path[np.maximum(node, 0), np.maximum(votes, 0)]
         if clash.any():
             row, column = np.argwhere(clash)[0]
@@ -113,7 +117,8 @@ def from_sparse(
         int[n, m] node ids.
 
     Raises:
-        ValueError: as `validate`, a cell that is stored twice, or a matrix of over 2 GiB.
+        ValueError: as `validate`, no sparse matrix of numbers, a cell that is stored twice, or a
+            matrix of over 2 GiB.
 
     Example:
         >>> import scipy.sparse
@@ -121,6 +126,9 @@ def from_sparse(
         >>> from_sparse(matrix, TaskTree.single(2)).tolist()
         [[0, -1], [1, 1]]
     """
+    if not hasattr(matrix, "tocoo") or len(matrix.shape) != 2 or matrix.dtype.kind not in "iuf":
+        got = f"{type(matrix).__name__} of shape {np.shape(matrix)}"
+        raise ValueError(f"votes: got {got}, expected a scipy.sparse matrix [n, m] of numbers")
     coo = matrix.tocoo()
     _check_unique_cells(coo.row, coo.col, coo.shape)
     nodes = coo.data - np.int64(1) if zero_is_abstain else coo.data
@@ -188,8 +196,8 @@ def from_triples(
         "never asked" (-2).
 
     Raises:
-        ValueError: no triples, an unknown label, or two different votes of a worker on one item
-            (names the triple's position), or a matrix of over 2 GiB.
+        ValueError: what is no triple of names, an unknown label, or two different votes of a worker
+            on one item (names the triple's position); no triples, or a matrix of over 2 GiB.
 
     Example:
         >>> tree = TaskTree.from_dict({"pet": ["cat", "dog"]})
@@ -204,8 +212,17 @@ def from_triples(
     items: dict[Hashable, int] = {}
     workers: dict[Hashable, int] = {}
     cells: dict[tuple[int, int], int] = {}
-    for position, (item, worker, label) in enumerate(triples):
-        nodes = nodes_of.get(label, [])
+    for position, triple in enumerate(triples):
+        try:
+            item, worker, label = triple
+            hash((item, worker, label))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"triple {position}: got {triple!r:.80}, expected item, worker and label, each a "
+                "name or a number"
+            ) from error
+        # True equals 1, and is no node id.
+        nodes = [] if isinstance(label, bool) else nodes_of.get(label, [])
         if len(nodes) != 1:
             known = "ambiguous" if len(nodes) > 1 else "unknown"
             raise ValueError(f"triple {position}: {known} label {label!r}")

@@ -4,6 +4,7 @@ import contextlib
 
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -11,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 from metal_jax._core.intervals import wilson_interval
 from metal_jax.interop import (
     from_crowdkit,
+    gold_from_labels,
     read_soft_labels,
     soft_labels_from_frame,
     task_probabilities,
@@ -19,6 +21,9 @@ from metal_jax.interop import (
 )
 from metal_jax.labeling import (
     contested_items,
+    from_metal,
+    from_sparse,
+    from_triples,
     gazetteer_lf,
     item_digest,
     keyword_lf,
@@ -34,6 +39,7 @@ from metal_jax.task_tree import TaskTree
 
 TREE = TaskTree.from_dict({"top": {"a": None, "b": {"below": ["x", "y"]}}, "other": ["u", "v"]})
 FLAT = TaskTree.single(3)
+ONE_ROOT = TaskTree.from_dict({"top": {"a": None, "b": {"below": ["x", "y"]}}})
 refused = contextlib.suppress(ValueError)
 many = settings(max_examples=80, deadline=None)
 
@@ -125,6 +131,55 @@ def test_crowds(rows, with_tree):
         tree, named = from_crowdkit(frame, FLAT if with_tree else None)
         assert named.votes.shape == (len(named.items), len(named.workers))
         assert (named.votes < tree.num_nodes).all()
+
+
+unhashable = cells | st.just([]) | st.just({}) | st.tuples(cells)
+
+
+@many
+@given(st.lists(st.tuples(unhashable, unhashable, unhashable) | unhashable, max_size=4))
+def test_triples(triples):
+    with refused:
+        named = from_triples(triples, TREE)
+        assert named.votes.shape == (len(named.items), len(named.workers))
+        for item, worker, label in triples:
+            node = named.votes[named.items.index(item), named.workers.index(worker)]
+            assert label in (node, TREE.node_names[node][1])
+
+
+@many
+@given(st.dictionaries(cells, unhashable, max_size=4) | unhashable, st.lists(cells, max_size=4))
+def test_gold_by_item(labels, items):
+    with refused:
+        gold = gold_from_labels(labels, items, TREE)
+        assert gold.shape == (len(items),)
+        assert ((gold >= -2) & (gold < TREE.num_nodes)).all()
+
+
+@many
+@given(st.lists(anything | votes, min_size=1, max_size=4))
+def test_metal_lists(per_task):
+    for tree in (FLAT, ONE_ROOT):
+        with refused:
+            found = from_metal(per_task, tree)
+            assert len(per_task) == tree.num_tasks
+            assert found.shape == np.shape(per_task[0])
+            assert ((found >= 0) == np.any([np.asarray(m) > 0 for m in per_task], axis=0)).all()
+
+
+@many
+@given(anything | votes, st.sampled_from(["coo", "csr", "lil"]), st.booleans(), st.booleans())
+def test_sparse_matrices(array, form, zero_is_abstain, as_array):
+    array = array if as_array and array.ndim == 1 else np.atleast_2d(array)
+    try:
+        matrix = scipy.sparse.coo_array(array).asformat(form)
+    except (TypeError, ValueError):  # of SciPy: too many axes, or none of its types
+        matrix = array
+    with refused:
+        found = from_sparse(matrix, FLAT, zero_is_abstain=zero_is_abstain)
+        assert found.shape == array.shape
+        wanted = array.astype(int) - zero_is_abstain
+        assert (found == np.where(array == 0, -1, wanted)).all()
 
 
 json_values = st.recursive(

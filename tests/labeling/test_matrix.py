@@ -85,6 +85,15 @@ def test_metal_round_trip():
     np.testing.assert_array_equal(from_metal(per_task, TREE), votes)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64])
+def test_metal_lists_of_any_width(dtype):
+    """Labels fit 8 bits where node ids, or the votes of the library's own choice, do not."""
+    tree = from_metal_hierarchy([120, 120, 120], [(0, 1), (0, 2)])
+    votes = np.arange(tree.num_nodes)[:, None]
+    per_task = [matrix.astype(dtype) for matrix in to_metal(votes, tree)]
+    np.testing.assert_array_equal(from_metal(per_task, tree), votes)
+
+
 def test_metal_contradictions_are_named():
     per_task = [np.array([[1, 0]]), np.array([[0, 1]]), np.array([[2, 0]])]
     with pytest.raises(ValueError, match=r"row 0, LF 0: votes \('task0', '1'\) and \('task2', '2'"):
@@ -93,6 +102,8 @@ def test_metal_contradictions_are_named():
         from_metal([np.array([[1, 3]])] + [np.zeros((1, 2), int)] * 2, TREE)
     with pytest.raises(ValueError, match="got 1 matrices, expected one for each of 3 tasks"):
         from_metal([np.zeros((1, 2), int)], TREE)
+    with pytest.raises(ValueError, match=r"task 'task0': got shape \(2,\), expected \[n, m\]"):
+        from_metal([np.zeros(2, int)] * 3, TREE)
 
 
 def test_sparse_and_snorkel():
@@ -110,6 +121,9 @@ def test_sparse_and_snorkel():
         bad = scipy.sparse.coo_matrix(([1, value], ([0, 1], [0, 1])), shape=(2, 2))
         with pytest.raises(ValueError, match=f"row 1, LF 1: got {value}, expected a node id"):
             from_sparse(bad, FLAT, zero_is_abstain=False)
+    for other in (votes, None, scipy.sparse.coo_array(np.ones(3)), scipy.sparse.eye(2) * 1j):
+        with pytest.raises(ValueError, match=r"expected a scipy.sparse matrix \[n, m\] of numbers"):
+            from_sparse(other, FLAT)
     zero = scipy.sparse.coo_matrix((np.array([0, 2], np.uint8), ([0, 1], [0, 1])), shape=(2, 2))
     assert from_sparse(zero, FLAT).tolist() == [[-1, -1], [-1, 1]]
 
@@ -137,7 +151,10 @@ def test_triples():
         from_triples([("i", "w", "cat"), ("i", "v", "cow")], tree)
     with pytest.raises(ValueError, match="triple 1: worker 'w' voted on item 'i' before"):
         from_triples([("i", "w", "cat"), ("i", "w", "dog")], tree)
-    for label in (2, -1, 0.5, None, float("inf")):
+    for triple in (("i", "w"), None, "i", ("i", ["w"], "cat"), ("i", "w", {})):
+        with pytest.raises(ValueError, match="triple 1: got .*, expected item, worker and label"):
+            from_triples([("i", "w", "cat"), triple], tree)
+    for label in (2, -1, 0.5, None, float("inf"), True):
         with pytest.raises(ValueError, match=f"triple 0: unknown label {label}"):
             from_triples([("i", "w", label)], tree)
     with pytest.raises(ValueError, match="no triples"):
