@@ -59,8 +59,11 @@ def mark(kind: str, x: float, y: float, role: str, title: str = "") -> str:
 
 
 def short(label: str, most: int) -> str:
-    """A label cut to a number of characters."""
-    return label if len(label) <= most else label[: most - 1] + "\u2026"
+    """A label of at most so many characters: both ends of it, since families share a beginning."""
+    if len(label) <= most:
+        return label
+    tail = (most - 1) // 2
+    return label[: most - 1 - tail] + "\u2026" + label[len(label) - tail :]
 
 
 def width_of(label: str, size: float = 12) -> float:

@@ -61,6 +61,15 @@ def test_most_lfs_are_kept_where_there_are_too_many():
     assert "of 60" in both.caption
 
 
+def test_long_names_that_begin_alike_are_told_apart():
+    names = [f"mentions_a_word_of_the_dictionary_of_{word}" for word in ("sport", "trade")]
+    both, _ = overlap_figures(np.zeros((4, 2), int), TaskTree.single(2), names)
+    drawn = re.findall(r'"tick name"[^>]*>([^<]+)<', draw_heat_map(both)[0])
+    assert len(drawn) == 4  # of rows and of columns
+    assert len({name[-5:] for name in drawn}) == 2
+    assert all(name.startswith("mentio") for name in drawn)
+
+
 def test_overlaps_of_long_names_fit_half_a_page():
     votes = np.zeros((4, 60), int)
     for m in (60, 42, 30, 20):
