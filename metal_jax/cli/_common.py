@@ -54,6 +54,9 @@ VOTES is one of
                   or as files L_0.npz or <task>.csv of a folder; needs --tree
 A label.json (class id -> name) beside the file names the classes. Nothing is unpickled."""
 
+# Of commands that take a model, whose tree it is.
+MODEL_VOTES_HELP = VOTES_HELP.replace("needs --tree", "read with the model's tree")
+
 
 def add_votes_options(parser: argparse.ArgumentParser) -> None:
     """Options that say how to read votes."""

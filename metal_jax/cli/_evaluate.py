@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metal_jax.cli._common import (
-    VOTES_HELP,
+    MODEL_VOTES_HELP,
     add_gold_option,
     add_output_options,
     add_split_option,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _MOST_BUCKETS_SHOWN = 15
 
 _EPILOG = f"""{ITEMS_HELP}
-{VOTES_HELP}
+{MODEL_VOTES_HELP}
 
 A task's accuracy is over the items whose gold label says something of it; its label is the most
 probable one given that the task applies. The path's accuracy is that of the most probable path.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from metal_jax.exhaust import Run
 
 _DEFAULT_TARGET = "validation/accuracy"
+_DEFAULT_HELD_OUT = "validation"
 
 _TARGETS_HELP = """
 Targets, <role> one of train, validation, test and <metric> as the runs name it:
@@ -95,9 +96,9 @@ def _add_fit(steps: Any) -> None:
     parser.add_argument(
         "--held-out",
         choices=("train", "validation", "test"),
-        default="validation",
         metavar="ROLE",
-        help="role that overfitting and seconds_to_best compare with (default: validation)",
+        help="role that overfitting and seconds_to_best compare with "
+        f"(default: {_DEFAULT_HELD_OUT})",
     )
     add_out_option(parser, metavar="DIR")
     add_seed_option(parser)
@@ -116,6 +117,8 @@ def _fit(options: argparse.Namespace) -> int:
     _check_folder(options.out)
     if options.epochs_seen < 0:
         raise ValueError(f"--epochs-seen: got {options.epochs_seen}, expected at least 0")
+    names = list(dict.fromkeys(options.target or [_DEFAULT_TARGET]))
+    held_out = _held_out(options, names)
     import jax
 
     from metal_jax import exhaust
@@ -126,8 +129,7 @@ def _fit(options: argparse.Namespace) -> int:
     start = time.monotonic()
     with quiet_progress(options) as say:
         found = read_sources(options, options.runs, say)
-        names = list(dict.fromkeys(options.target or [_DEFAULT_TARGET]))
-        counts = [_num_known(found.runs, name, options) for name in names]
+        counts = [_num_known(found.runs, name, options.epochs_seen, held_out) for name in names]
         what = f"training {config.num_members} networks on {len(found.runs):,} runs"
         steps: list[int] = []
 
@@ -141,7 +143,7 @@ def _fit(options: argparse.Namespace) -> int:
                 names,
                 key=jax.random.key(options.seed),
                 epochs_seen=options.epochs_seen,
-                held_out=options.held_out,
+                held_out=held_out,
                 config=config,
                 on_progress=tell,
                 checkpoint=kept,
@@ -193,11 +195,22 @@ def _check_folder(path: Path) -> None:
         check_writable(path)
 
 
-def _num_known(runs: Sequence[Run], name: str, options: argparse.Namespace) -> int:
+def _held_out(options: argparse.Namespace, names: Sequence[str]) -> str:
+    """The role to compare with; complains where one is named and no target compares."""
+    if options.held_out is None:
+        return _DEFAULT_HELD_OUT
+    if not any(name.startswith(("overfitting/", "seconds_to_best/")) for name in names):
+        raise ValueError(
+            f"--held-out: is for targets overfitting and seconds_to_best, got {', '.join(names)}"
+        )
+    return options.held_out
+
+
+def _num_known(runs: Sequence[Run], name: str, epochs_seen: int, held_out: str) -> int:
     """How many runs have a target: some, or it is an error that says what they have."""
     from metal_jax import exhaust
 
-    values = exhaust.targets(runs, name, options.epochs_seen, held_out=options.held_out)
+    values = exhaust.targets(runs, name, epochs_seen, held_out=held_out)
     known = int(np.isfinite(values).sum())
     if not known:
         metrics = {
@@ -207,6 +220,6 @@ def _num_known(runs: Sequence[Run], name: str, options: argparse.Namespace) -> i
             for metric in run.metrics[role]
         }
         there = ", ".join(sorted(metrics)) or "no metrics"
-        later = f" after epoch {options.epochs_seen}" if options.epochs_seen else ""
+        later = f" after epoch {epochs_seen}" if epochs_seen else ""
         raise ValueError(f"--target {name}: no run has it{later}; the runs have {there}")
     return known

@@ -8,7 +8,7 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 READERS = ("run-records", "keras-log", "keras-model", "tensorboard", "table", "text-log")
 
+_OPTIONS = {"columns": "table", "patterns": "text-log", "tags": "tensorboard"}
 _CUT = (EOFError, OSError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 _HEAD = 1 << 20
 _MOST_JSON = 1 << 26
@@ -45,6 +46,28 @@ def reader_of(path: Path, options: argparse.Namespace) -> str:
     if reader == "text-log" and options.patterns is None:
         raise ValueError(f"{path}: a text log; say what to look for with --patterns FILE{hint}")
     return reader
+
+
+def check_used(options: argparse.Namespace, readers: Set[str]) -> None:
+    """Complain about an option that no source would be read with.
+
+    Args:
+        options: of the sources.
+        readers: the kinds, or the layout, of the files; none: nothing is said.
+
+    Raises:
+        ValueError: names the option.
+    """
+    if options.layout is not None:
+        for name in ("reader", *_OPTIONS):
+            if getattr(options, name) is not None:
+                raise ValueError(f"--{name}: --layout {options.layout} says how the logs are read")
+    for name, reader in _OPTIONS.items():
+        if readers and getattr(options, name) is not None and reader not in readers:
+            found = ", ".join(sorted(readers))
+            raise ValueError(f"--{name}: is for {reader}, but the sources are {found}")
+    if options.percent and readers and readers <= {"run-records", "keras-model"}:
+        raise ValueError("--percent: run records are taken as they are; say it to exhaust import")
 
 
 def _recognised(path: Path, options: argparse.Namespace) -> tuple[str, str]:

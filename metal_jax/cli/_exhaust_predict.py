@@ -29,6 +29,7 @@ from metal_jax.cli._progress import quiet_progress
 if TYPE_CHECKING:
     from metal_jax.exhaust import Prediction, Predictor, Run
 
+_DEFAULT_TOP = 3
 _HEADER = ("run", "mean", "low", "high")
 
 _PREDICT_EPILOG = f"""
@@ -112,11 +113,22 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
         help="of the search: longest predicted training time; needs the target seconds",
     )
     parser.add_argument(
-        "--top", type=int, default=3, metavar="K", help="of the search: how many (default: 3)"
+        "--top",
+        type=int,
+        metavar="K",
+        help=f"of the search: how many (default: {_DEFAULT_TOP})",
     )
     parser.add_argument(
         "--goal", choices=("max", "min"), help="which is better, where the name does not tell"
     )
+
+
+def top_of(options: argparse.Namespace) -> int:
+    """How many the search chooses; None in the options tells that nobody asked for a number."""
+    top = _DEFAULT_TOP if options.top is None else options.top
+    if top < 1:
+        raise ValueError(f"--top: got {top}, expected at least 1")
+    return top
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -146,8 +158,7 @@ def _predict(options: argparse.Namespace) -> int:
 def _search(options: argparse.Namespace) -> int:
     if options.out is not None:
         check_writable(options.out, *options.candidates)
-    if options.top < 1:
-        raise ValueError(f"--top: got {options.top}, expected at least 1")
+    top = top_of(options)
     limit = math.inf if options.max_seconds is None else options.max_seconds
     if not limit > 0:
         raise ValueError(f"--max-seconds: got {limit:g}, expected a positive number")
@@ -169,7 +180,7 @@ def _search(options: argparse.Namespace) -> int:
     choice = exhaust.search(
         sign * prediction.mean[:, t],
         prediction.std[:, t],
-        options.top,
+        top,
         seconds=seconds,
         seconds_limit=limit,
     )

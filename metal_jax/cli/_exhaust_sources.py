@@ -14,7 +14,7 @@ from rich.console import Console
 
 from metal_jax._core.files import is_partial
 from metal_jax.cli._common import plain_console
-from metal_jax.cli._exhaust_kinds import READERS, beginning, reader_of
+from metal_jax.cli._exhaust_kinds import READERS, beginning, check_used, reader_of
 from metal_jax.cli._exhaust_resume import KeptReadings
 from metal_jax.cli._progress import Say
 
@@ -97,7 +97,8 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         "--percent",
         action=argparse.BooleanOptionalAction,
         help="accuracies of tables and logs are percent: divide by 100; --no-percent takes all as "
-        "they are (default: as they are, and those above 1 are asked about)",
+        "they are (default: as they are, and those above 1 are asked about); run records are "
+        "always taken as they are",
     )
 
 
@@ -122,17 +123,19 @@ def read_sources(
         The runs, of which there is at least one.
 
     Raises:
-        ValueError: a source of unknown kind, units that must be told, or no runs at all.
+        ValueError: a source of unknown kind, an option for a kind that is not there, units that
+            must be told, accuracies above 100 %, or no runs at all.
     """
     from metal_jax.exhaust import Problem
     from metal_jax.exhaust._files import unique_runs
-    from metal_jax.exhaust._table import settle_percent
+    from metal_jax.exhaust._table import beyond_percent, settle_percent
 
     problems: list[Problem] = []
     reader = _Reader(options)
     passed_over = [*leave_out, options.columns, options.patterns, options.tags]
     passed_over = {path.resolve() for path in passed_over if path is not None}
     files = list(_files(options, paths, problems, passed_over))
+    check_used(options, {file.reader for file in files})
     # Models first: they are the architectures of the logs beside them.
     models = {
         file: model
@@ -140,6 +143,7 @@ def read_sources(
         if file.reader == "keras-model" and (model := _model(file, problems)) is not None
     }
     found: list[tuple[Problem, Run]] = []
+    converted: list[tuple[Problem, Run]] = []
     used: set[_File] = set()
     for number, file in enumerate(files):
         say.count("reading", number, len(files), "files", note=f"{file.name:.40}")
@@ -157,14 +161,20 @@ def read_sources(
         for run in reading.runs:
             place = Problem(run.source or str(file.path), 0, "", "", "")
             found.append((place, _renamed(run, file)))
+            # Whoever wrote run records, as import does, has settled their units.
+            if file.reader != "run-records":
+                converted.append(found[-1])
     found += [
         (Problem(str(file.path), 0, "", "", ""), _run_of_model(file, architecture))
         for file, architecture in models.items()
         if file not in used
     ]
-    if options.percent is not False and options.layout is None:
+    if options.percent:
+        for problem in beyond_percent(converted):
+            raise ValueError(problem_line(problem))
+    elif options.percent is None and options.layout is None:
         asked: list[Problem] = []
-        settle_percent(found, asked, None)
+        settle_percent(converted, asked, None)
         if asked:
             place, reason = asked[0], asked[0].reason.partition(":")[0]
             raise ValueError(

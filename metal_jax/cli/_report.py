@@ -15,6 +15,7 @@ import numpy as np
 from metal_jax.cli import _report_exhaust
 from metal_jax.cli._class_balance import add_class_balance_option, read_class_balance
 from metal_jax.cli._common import (
+    MODEL_VOTES_HELP,
     TREE_HELP,
     VOTES_HELP,
     add_gold_option,
@@ -60,7 +61,7 @@ Examples:
 """
 
 _NETWORK_EPILOG = f"""{ITEMS_HELP}
-{VOTES_HELP}
+{MODEL_VOTES_HELP}
 
 Examples:
   metal-jax report network model --out report.html

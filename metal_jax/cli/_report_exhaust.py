@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metal_jax.cli._exhaust_predict import add_search_options, goal_of
+from metal_jax.cli._exhaust_predict import add_search_options, goal_of, top_of
 from metal_jax.cli._exhaust_sources import (
     SOURCES_HELP,
     about_sources,
@@ -66,10 +66,14 @@ def add_command(kinds: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     check_report_paths(options, *options.runs, options.predictions)
-    if options.top < 1:
-        raise ValueError(f"--top: got {options.top}, expected at least 1")
+    top = top_of(options)
     if options.max_seconds is not None and not options.max_seconds > 0:
         raise ValueError(f"--max-seconds: got {options.max_seconds:g}, expected a positive number")
+    if options.predictor is None and options.predictions is None:
+        for name in ("max_seconds", "top", "goal"):
+            if getattr(options, name) is not None:
+                option = name.replace("_", "-")
+                raise ValueError(f"--{option}: a search takes --predictor or --predictions")
     from metal_jax import exhaust, report
 
     with quiet_progress(options) as say:
@@ -84,9 +88,7 @@ def _run(options: argparse.Namespace) -> int:
         search = None
         if forecasts:
             held_out = "validation" if predictor is None else predictor.held_out
-            search = _search(options, forecasts, found.runs, held_out)
-        elif options.max_seconds is not None:
-            raise ValueError("--max-seconds: a search takes --predictor or --predictions")
+            search = _search(options, top, forecasts, found.runs, held_out)
         say("looking")
         page = report.exhaust_report(
             found.runs,
@@ -127,14 +129,13 @@ def _read(path: Path, runs: Sequence[Run]) -> list[Forecast]:
     values: dict[str, np.ndarray] = {}
     with path.open(newline="", encoding="utf-8-sig") as file:
         for number, row in enumerate(csv.DictReader(file), start=2):
-            try:
-                cells = [float(row[name]) for name in ("mean", "low", "high")]
-                at, target = place.get(row["run"]), row.get("target") or _DEFAULT_TARGET
-            except (KeyError, TypeError, ValueError):
+            if any(row.get(name) is None for name in ("run", *_NUMBERS)):
                 raise ValueError(
                     f"{path}: line {number}: expected run, mean, low and high, as exhaust predict "
                     "writes them"
-                ) from None
+                )
+            cells = [_number(f"{path}: line {number}: {name}", row[name]) for name in _NUMBERS]
+            at, target = place.get(row["run"]), row.get("target") or _DEFAULT_TARGET
             if at is not None:
                 values.setdefault(target, np.full((len(runs), 3), np.nan))[at] = cells
     if not values:
@@ -147,10 +148,25 @@ def _read(path: Path, runs: Sequence[Run]) -> list[Forecast]:
 
 
 _DEFAULT_TARGET = "validation/accuracy"
+_NUMBERS = ("mean", "low", "high")
+
+
+def _number(place: str, cell: str) -> float:
+    try:
+        number = float(cell)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{place}: got {cell!r:.60}, expected a finite number")
+    return number
 
 
 def _search(
-    options: argparse.Namespace, forecasts: Sequence[Forecast], runs: Sequence[Run], held_out: str
+    options: argparse.Namespace,
+    top: int,
+    forecasts: Sequence[Forecast],
+    runs: Sequence[Run],
+    held_out: str,
 ) -> Search:
     from metal_jax import exhaust, report
 
@@ -168,7 +184,7 @@ def _search(
     choice = exhaust.search(
         sign * chosen.mean,
         np.zeros(len(chosen.mean)),
-        options.top,
+        top,
         seconds=seconds,
         seconds_limit=limit,
     )

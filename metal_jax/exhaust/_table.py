@@ -25,8 +25,9 @@ def read_table(
     Args:
         path: `.csv`, `.tsv`, `.json`, `.jsonl` or `.npz`, plain or gzip; a folder or archive.
         columns: which column holds what.
-        percent: True: accuracies are percent and are divided by 100; False: they are taken as
-            they are; None: values above 1 are taken as they are and reported.
+        percent: True: accuracies are percent and are divided by 100, those above 100 are reported;
+            False: they are taken as they are; None: values above 1 are taken as they are and
+            reported.
 
     Returns:
         Runs and problems. A cell that cannot be read is a problem and the rest of its row is kept;
@@ -80,22 +81,40 @@ def settle_percent(
 ) -> list[tuple[Problem, Run]]:
     """Divide accuracies by 100, or report those that look as if they should be."""
     if percent:
-        return [(place, _divide(run)) for place, run in found]
-    if percent is None:
+        found = [(place, _divide(run)) for place, run in found]
+        problems += beyond_percent(found)
+    elif percent is None:
         peaks: dict[str, tuple[float, str]] = {}
         for place, run in found:
-            for role, named in run.metrics.items():
-                for measure, metric in named.items():
-                    if is_fraction(measure):
-                        values = [value for value in metric.values if math.isfinite(value)]
-                        field = f"metrics.{role}.{measure}"
-                        peak = (max(values, default=0.0), place.file)
-                        peaks[field] = max(peaks.get(field, peak), peak)
+            for field, value in _beyond_one(run):
+                peak = (value, place.file)
+                peaks[field] = max(peaks.get(field, peak), peak)
         for field, (peak, file) in peaks.items():
-            if peak > 1 + 1e-6:
-                reason = f"values up to {peak:g} look like percent: say percent=True or False"
-                problems.append(Problem(file, 0, field, reason, ""))
+            reason = f"values up to {peak:g} look like percent: say percent=True or False"
+            problems.append(Problem(file, 0, field, reason, ""))
     return found
+
+
+def beyond_percent(found: Iterable[tuple[Problem, Run]]) -> list[Problem]:
+    """Accuracies that were divided by 100 and were above it, each metric of a run once."""
+    return [
+        place._replace(
+            field=field,
+            reason=f"run {run.run!r:.60}: got {100 * peak:.8g} %, expected at most 100 %",
+        )
+        for place, run in found
+        for field, peak in _beyond_one(run)
+    ]
+
+
+def _beyond_one(run: Run) -> Iterator[tuple[str, float]]:
+    """Metrics that should be fractions and have values above 1, with the highest."""
+    for role, named in run.metrics.items():
+        for measure, metric in named.items():
+            if is_fraction(measure):
+                peak = max((x for x in metric.values if math.isfinite(x)), default=0.0)
+                if peak > 1 + 1e-6:
+                    yield f"metrics.{role}.{measure}", peak
 
 
 def is_fraction(measure: str) -> bool:

@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from metal_jax._core.checks import host_array
 from metal_jax._core.files import replaced
+from metal_jax.interop._json_lines import json_line
 from metal_jax.labeling import ABSTAIN, validate
 from metal_jax.task_tree import TaskTree
 
@@ -61,12 +63,12 @@ def write_wrench(
         split: "train", "valid" or "test".
         votes: int[n, m] class ids of a single task; -2 becomes -1.
         tree: the task tree, whose label names go to `label.json`.
-        items: n items: mappings, written as they are, or texts.
+        items: n items: mappings, written as they are but for NumPy's scalars, or texts.
         gold: int[n] class ids, -1 = unknown; all unknown by default.
 
     Raises:
-        ValueError: several tasks, another number of items or gold labels, gold out of range, a
-            split that is no file name, or items that are not JSON.
+        ValueError: several tasks, another number of items or gold labels, gold that are no class
+            ids, a split that is no file name, or items that are not JSON; names the item.
         OSError: the folder cannot be written.
 
     Example:
@@ -80,36 +82,41 @@ def write_wrench(
     """
     matrix = to_snorkel(votes, tree)
     records = [item if isinstance(item, Mapping) else {"text": item} for item in items]
-    labels = np.full(len(matrix), -1) if gold is None else np.asarray(gold)
+    labels = np.full(len(matrix), -1) if gold is None else host_array("gold", gold)
     if len(records) != len(matrix) or labels.shape != (len(matrix),):
         raise ValueError(
             f"got {len(matrix)} rows of votes, {len(records)} items and gold of shape "
             f"{labels.shape}"
         )
-    if ((labels < -1) | (labels >= tree.num_nodes)).any():
+    if labels.dtype.kind not in "iuf":
+        raise ValueError(f"gold: got dtype {labels.dtype}, expected integers")
+    bad = ~np.isin(labels, np.arange(-1, tree.num_nodes))
+    if bad.any():
+        item = int(np.flatnonzero(bad)[0])
         raise ValueError(
-            f"gold: got {labels.min()}..{labels.max()}, expected -1..{tree.num_nodes - 1}"
+            f"gold: item {item}: got {labels[item]}, expected a class id in "
+            f"-1..{tree.num_nodes - 1}"
         )
     if not split or Path(split).name != split:
         raise ValueError(f"split: got {split!r}, expected a name such as 'train'")
-    content = {
-        str(row): {
+    entries = []
+    for row, (label, weak, record) in enumerate(zip(labels, matrix, records, strict=True)):
+        entry = {
             "label": None if label < 0 else int(label),
             "weak_labels": weak.tolist(),
             "data": dict(record),
         }
-        for row, (label, weak, record) in enumerate(zip(labels, matrix, records, strict=True))
-    }
+        entries.append(f'"{row}": {json_line(entry, f"items: item {row}")}')
     names = {str(number): label for number, label in enumerate(tree.tasks[0].labels)}
-    try:
-        encoded = [(json.dumps(part, indent=1) + "\n").encode() for part in (names, content)]
-    except TypeError as error:
-        raise ValueError(f"items: {error}") from error
+    contents = {
+        "label.json": json.dumps(names, indent=1) + "\n",
+        f"{split}.json": "{\n" + ",\n".join(entries) + "\n}\n",
+    }
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    for name, part in zip(("label.json", f"{split}.json"), encoded, strict=True):
+    for name, content in contents.items():
         with replaced(path / name) as file:
-            file.write(part)
+            file.write(content.encode())
 
 
 class CleanlabInputs(NamedTuple):
@@ -142,7 +149,8 @@ def to_cleanlab(labels: ArrayLike, probabilities: ArrayLike, tree: TaskTree) -> 
         The inputs.
 
     Raises:
-        ValueError: several roots, wrong shapes, or probabilities that do not sum to one.
+        ValueError: several roots, wrong shapes, labels that are no node ids, or a row of
+            probabilities that are negative or do not sum to one.
 
     Example:
         >>> inputs = to_cleanlab([1, -1], [[0.2, 0.8], [0.5, 0.5]], TaskTree.single(2))
@@ -157,14 +165,19 @@ def to_cleanlab(labels: ArrayLike, probabilities: ArrayLike, tree: TaskTree) -> 
             f"got labels of shape {nodes.shape} and probabilities of shape {q.shape}, expected "
             f"[n] and [n, {tree.num_leaves}]"
         )
+    # An empty list has the dtype of floats.
+    nodes = nodes if nodes.size else nodes.astype(np.int64)
     whole = np.issubdtype(nodes.dtype, np.integer)
     if not whole or ((nodes < -1) | (nodes >= tree.num_nodes)).any():
         raise ValueError(f"labels: expected node ids in -1..{tree.num_nodes - 1}")
     total = q.sum(axis=1)
-    bad = ~(np.abs(total - 1) < 1e-3)
+    bad = ~((q >= 0).all(axis=1) & (np.abs(total - 1) < 1e-3))
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        raise ValueError(f"probabilities: row {row} sums to {total[row]:.4g}, expected 1")
+        raise ValueError(
+            f"probabilities: row {row}: got {q[row].tolist()!r:.80}, expected numbers from 0 that "
+            "sum to 1"
+        )
     leaf = np.where(nodes < 0, -1, tree.node_leaf[np.maximum(nodes, 0)])
     items = np.flatnonzero(leaf >= 0)
     return CleanlabInputs(

@@ -90,12 +90,12 @@ def _columns_by_name(
     """The wanted columns; names need be no strings, pandas has numbers and tuples."""
     return {
         text: _plain(table[name], text)
-        for text, name in _by_text(names).items()
+        for text, name in columns_by_text(names).items()
         if wanted is None or text in wanted
     }
 
 
-def _by_text(names: Iterable[Any]) -> dict[str, Any]:
+def columns_by_text(names: Iterable[Any]) -> dict[str, Any]:
     """The name behind each text; ValueError if one text stands for two columns."""
     found: dict[str, Any] = {}
     for name in names:
@@ -113,7 +113,7 @@ def _columns_of_rows(rows: Sequence[Any]) -> dict[str, list[Any]]:
         names.update(dict.fromkeys(row))
     return {
         text: _plain([row.get(name) for row in rows], text)
-        for text, name in _by_text(names).items()
+        for text, name in columns_by_text(names).items()
     }
 
 
@@ -127,10 +127,11 @@ def _plain(values: Any, name: str) -> list[Any]:
         if hasattr(values, method):
             values = getattr(values, method)()
             break
-    return [_value(value) for value in values]
+    return [plain_value(value) for value in values]
 
 
-def _value(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
+    """A cell as Python has it: NumPy's scalars as their values, None where it is missing."""
     if isinstance(value, np.generic):
         value = value.item()
     if type(value).__name__ in _MISSING or (isinstance(value, float) and value != value):

@@ -5,7 +5,6 @@ Legend: `n` items, `k` labels of a task, `s` leaf states, `N` label nodes.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,8 @@ from numpy.typing import ArrayLike
 
 from metal_jax._core.files import replaced
 from metal_jax._core.json_text import parse_json
+from metal_jax.interop._frames import columns_by_text
+from metal_jax.interop._json_lines import json_line
 from metal_jax.task_tree import TaskTree
 
 _TOLERANCE = 1e-3
@@ -66,7 +67,8 @@ def write_soft_labels(
         path: where to write.
         probabilities: float[n, s].
         tree: the task tree.
-        items: n names, or mappings without "labels"; the row numbers by default.
+        items: n names, or mappings without "labels"; the row numbers by default. NumPy's scalars
+            are written as their values.
 
     Raises:
         ValueError: as `task_probabilities`, another number of items, or an item that is no JSON or
@@ -96,11 +98,7 @@ def write_soft_labels(
                 task.name: dict(zip(task.labels, by_task[task.name][row].tolist(), strict=True))
                 for task in tree.tasks
             }
-            try:
-                line = json.dumps(record, allow_nan=False)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"item {row}: {error}") from error
-            file.write(f"{line}\n".encode())
+            file.write(f"{json_line(record, f'item {row}')}\n".encode())
 
 
 def read_soft_labels(
@@ -131,13 +129,16 @@ def read_soft_labels(
     """
     records, rows = [], []
     names = [tree.node_names[node] for node in tree.leaf_nodes]
-    with Path(path).open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
+    with Path(path).open("rb") as file:
+        for number, raw in enumerate(file, start=1):
             try:
+                # Spreadsheets and editors on Windows put a mark in front of the first line.
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                if not line.strip():
+                    continue
                 record = parse_json(line)
                 labels = record.pop("labels")
+                _check_labels(labels, tree)
                 rows.append([float(labels[task][label]) for task, label in names])
             except _MALFORMED as error:
                 raise ValueError(
@@ -165,17 +166,20 @@ def soft_labels_from_frame(frame: Any, items: Sequence[Hashable], tree: TaskTree
         float64[n, k], in the tree's order of labels; a label without a column has probability 0.
 
     Raises:
-        ValueError: several tasks, a column that is no label, an item that is not in the frame, or
-            rows that are no distributions.
+        ValueError: several tasks, a column that is no label, an item that is not in the frame, a
+            column or an item that is there twice, or rows that are no distributions.
     """
     if tree.num_tasks != 1:
         raise ValueError(f"the frame is of one task, the tree has {tree.num_tasks}")
     place = {label: column for column, label in enumerate(tree.tasks[0].labels)}
-    names = [str(name) for name in frame.columns]
+    names = list(columns_by_text(frame.columns))
     for name in names:
         if name not in place:
             raise ValueError(f"frame: column {name!r} is no label of {list(place)}")
-    rows = {item: row for row, item in enumerate(frame.index.tolist())}
+    rows: dict[Hashable, int] = {}
+    for row, item in enumerate(frame.index.tolist()):
+        if rows.setdefault(item, row) != row:
+            raise ValueError(f"frame: item {item!r} has several rows")
     for item in items:
         if item not in rows:
             raise ValueError(f"frame: there is no item {item!r}")
@@ -184,6 +188,17 @@ def soft_labels_from_frame(frame: Any, items: Sequence[Hashable], tree: TaskTree
         [rows[item] for item in items]
     ]
     return _checked(values, tree)
+
+
+def _check_labels(labels: Any, tree: TaskTree) -> None:
+    """Raise unless what a line says of each task are numbers for labels of the tree."""
+    for name, shares in labels.items():
+        known = tree.tasks[tree.task_index(name)].labels
+        for label, share in shares.items():
+            if label not in known:
+                raise ValueError(f"task {name!r} has no label {label!r}")
+            if type(share) not in (int, float):
+                raise ValueError(f"task {name!r}, label {label!r}: got {share!r:.80}, no number")
 
 
 def _checked(probabilities: ArrayLike, tree: TaskTree) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from metal_jax.interop._frames import frame_columns
+from metal_jax.interop._frames import frame_columns, plain_value
 from metal_jax.labeling import ABSTAIN, NamedVotes, from_triples, validate
 from metal_jax.task_tree import TaskTree
 
@@ -34,15 +34,20 @@ def votes_from_frame(
         int[n, m] node ids, and the m column names.
 
     Raises:
-        ValueError: as `frame_columns` and `labeling.validate`, an unknown or ambiguous label, or -1
-            or -2 where a label is called so; names the row and the LF.
+        ValueError: as `frame_columns` and `labeling.validate`, no columns, or one chosen twice; an
+            unknown or ambiguous label, or -1 or -2 where a label is called so (names the row and
+            the LF).
 
     Example:
         >>> tree = TaskTree.single(["sport", "trade"], name="topic")
         >>> votes_from_frame({"a": ["sport", None], "b": [1, -1]}, tree)[0].tolist()
         [[0, 1], [-1, -1]]
     """
+    if lfs is not None and len(set(lfs)) < max(len(lfs), 1):
+        raise ValueError(f"lfs: got {list(lfs)}, expected names of different columns")
     columns = frame_columns(frame, lfs)
+    if not columns:
+        raise ValueError("frame: there are no columns")
     node = _Nodes(tree)
     votes = [
         [node(value, f"row {row}, LF {name!r}") for row, value in enumerate(values)]
@@ -166,8 +171,8 @@ def gold_from_labels(
     """Gold node ids in the order of the items, from labels by item.
 
     Args:
-        labels: item -> label name or node id, as in `votes_from_frame`; a mapping, or a pandas
-            Series indexed by item, as crowd-kit's ground truth and results are.
+        labels: item -> label name, node id or missing, as in `votes_from_frame`; a mapping, or a
+            pandas Series indexed by item, as crowd-kit's ground truth and results are.
         items: n item names.
         tree: the task tree.
 
@@ -175,15 +180,22 @@ def gold_from_labels(
         int32[n], -1 where an item has no label.
 
     Raises:
-        ValueError: an unknown or ambiguous label (names the item), or labels that are not by item.
+        ValueError: an unknown or ambiguous label, or an item with two different ones (names the
+            item), or labels that are not by item, such as a data frame.
 
     Example:
         >>> gold_from_labels({"x": "trade"}, ["w", "x"], TaskTree.single(["sport", "trade"]))
         array([-1,  1], dtype=int32)
     """
-    known = labels.to_dict() if hasattr(labels, "to_dict") else labels
-    if not isinstance(known, Mapping):
+    # A data frame has `items` too: its columns.
+    if hasattr(labels, "columns") or not callable(getattr(labels, "items", None)):
         raise ValueError(f"labels: got {type(labels).__name__}, expected a mapping or a Series")
+    known: dict[Hashable, Any] = {}
+    for item, label in labels.items():
+        value = plain_value(label)
+        if item in known and known[item] != value:
+            raise ValueError(f"labels: item {item!r} has both {known[item]!r} and {value!r}")
+        known[item] = value
     node = _Nodes(tree)
     return np.asarray([node(known.get(name), f"item {name!r}") for name in items], np.int32)
 

@@ -14,7 +14,7 @@ from metal_jax.labeling._convert import (
     to_metal,
 )
 from metal_jax.labeling._dask import apply_dask
-from metal_jax.labeling._digests import item_digest, lf_digest
+from metal_jax.labeling._digests import item_digest
 from metal_jax.labeling._files import VoteFile, read_votes
 from metal_jax.labeling._functions import (
     ABSTAIN,
@@ -23,6 +23,7 @@ from metal_jax.labeling._functions import (
     labeling_function,
 )
 from metal_jax.labeling._gold_files import read_gold
+from metal_jax.labeling._lf_digests import lf_digest
 from metal_jax.labeling._matrix import compatible, narrowest_integers, validate
 from metal_jax.labeling._overlap_kernels import overlap_counts
 from metal_jax.labeling._overlaps import (

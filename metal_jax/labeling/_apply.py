@@ -76,11 +76,12 @@ def apply(
 
     Equal items are labelled once: the LFs run on the first, and the others get its votes. (Items
     that are made of anything but plain data and numeric arrays are all taken for different.) The
-    result is the same for any number of workers, with a cache or without.
+    result is the same for any number of workers, with a cache or without, of LFs that always give
+    an item the same vote; those that failed on an item are asked again, whatever the cache knows.
 
     Args:
         lfs: labelling functions with unique names; m columns, one for each of their tasks.
-        items: n items, read once, in order.
+        items: n items, read once, in order; nobody may change one that was given.
         tree: the task tree whose labels they vote for.
         on_error: what to do when an LF raises or returns no label of the tree: raise an error that
             names the LF and the item, or count it and take the vote as an abstain.
@@ -96,8 +97,9 @@ def apply(
 
     Raises:
         ValueError: no LFs, two with one name, an unknown task, an LF with two tasks of one root, no
-            items, items that are one text or a data frame, an LF that cannot be sent to a worker
-            or cached, or an item that cannot be cached.
+            items, items that are one text or a data frame, an item that was given before with
+            other content, an LF that cannot be sent to a worker or cached, or an item that cannot
+            be cached.
         TypeError: `lfs` is no list of LFs.
         LabelingFunctionError: with `on_error="raise"`, at the first failing vote.
         RuntimeError: a worker process ended by itself.
@@ -135,20 +137,30 @@ def apply(
         results = _run_here(lfs, tree, jobs, raising, meter)
     starts = np.cumsum([0, *(len(lf.tasks) for lf in lfs)])
     done: list[np.ndarray] = []
+    resolver = VoteResolver(lfs, tree)
     for job, found in results:
+        retried: list[int] = []
         votes = np.empty((len(job.block.items), num_columns(lfs)), np.int32)
         at = 0
         for number in range(len(lfs)):
             columns = slice(starts[number], starts[number + 1])
             if number in job.known:
-                votes[:, columns] = job.known[number]
+                votes[:, columns] = own = job.known[number]
+                again = np.flatnonzero((own == FAILED).any(axis=1))
+                if again.size:
+                    own = own.copy()
+                    own[again] = _run_again(lfs[number], number, resolver, job.block, again)
+                    votes[:, columns] = own
+                    retried.append(len(again))
+                    if store is not None and (own[again] != FAILED).any():
+                        store.save(number, job.block, own)
                 continue
             votes[:, columns] = own = found[:, at : at + len(lfs[number].tasks)]
             at += len(lfs[number].tasks)
             if store is not None:
                 store.save(number, job.block, own)
         done.append(votes)
-        meter.block(job, votes[:, starts[:-1]])
+        meter.block(job, votes[:, starts[:-1]], sum(retried))
     if not place:
         raise ValueError("no items were given")
     matrix = np.concatenate(done)[place]
@@ -168,8 +180,15 @@ def _blocks(
     known: dict[bytes, int] = {}
     block = Block([], [], [])
     num_different = 0
+    before: tuple[Item, bytes | None] | None = None
     for row, item in enumerate(items):
         digest = item_digest(item)
+        if before is not None and item is before[0] and digest != before[1]:
+            raise ValueError(
+                f"item {row}: the same {type(item).__name__} as item {row - 1}, with other "
+                "content; give a new one for each item"
+            )
+        before = item, digest
         if digest is None and hashable:
             raise ValueError(
                 f"item {row}: a {type(item).__name__} that is not plain data cannot be cached"
@@ -195,9 +214,23 @@ def _job(
     block: Block, lfs: Sequence[LabelingFunction], store: VoteCache | None, raising: bool
 ) -> Job:
     known = {} if store is None else store.load(block)
-    if raising:  # let a failure that is known of happen again, so that it is told in full
-        known = {number: votes for number, votes in known.items() if (votes != FAILED).all()}
+    # A failure that is known of may have been the network's. Single ones are tried again in this
+    # process, many where all the work is done; and those to be raised too, to be told in full.
+    most = 0.0 if raising else 0.1
+    known = {number: votes for number, votes in known.items() if (votes == FAILED).mean() <= most}
     return Job(block, tuple(j for j in range(len(lfs)) if j not in known), known)
+
+
+def _run_again(
+    lf: LabelingFunction, number: int, resolver: VoteResolver, block: Block, rows: np.ndarray
+) -> np.ndarray:
+    """The votes int32[len(rows), tasks of the LF] on items of a block on which it failed before."""
+    chosen = Block(
+        [block.items[row] for row in rows],
+        [block.rows[row] for row in rows],
+        [block.digests[row] for row in rows],
+    )
+    return label_block([lf], resolver.only(number), chosen, raising=False)
 
 
 def _run_here(
@@ -246,11 +279,11 @@ class _Meter:
 
         return after_item
 
-    def block(self, job: Job, first_columns: np.ndarray) -> None:
+    def block(self, job: Job, first_columns: np.ndarray, num_retried: int) -> None:
         """A block is done; `first_columns` int[b, LFs] are its votes, one column for each LF."""
         size = len(job.block.items)
-        self._calls += size * len(job.missing)
-        self._cached += size * len(job.known)
+        self._calls += size * len(job.missing) + num_retried
+        self._cached += size * len(job.known) - num_retried
         self._errors += (first_columns == FAILED).sum(axis=0)
         if self.wanted:
             self._say(job.block.rows[-1] + 1, 0, self._errors)

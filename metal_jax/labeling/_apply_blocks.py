@@ -49,6 +49,10 @@ def check_lfs(lfs: Sequence[LabelingFunction], tree: TaskTree, on_error: str) ->
         if lf.name in seen:
             raise ValueError(f"two labelling functions are called {lf.name!r}")
         seen.add(lf.name)
+        for name in lf.column_names if lf.column_names != (lf.name,) else ():
+            if name in seen:
+                raise ValueError(f"LF {lf.name!r}: its column {name!r} is called as another LF is")
+            seen.add(name)
         roots = [tree.node_root[tree.task_nodes[tree.task_index(task)][0]] for task in lf.tasks]
         if len(set(roots)) < len(roots):
             raise ValueError(

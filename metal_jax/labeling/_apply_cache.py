@@ -17,8 +17,9 @@ import numpy as np
 from metal_jax._core.archives import load_arrays, save_arrays
 from metal_jax._core.files import replaced
 from metal_jax.labeling._apply_blocks import FAILED, Block
-from metal_jax.labeling._digests import digest_of, lf_digest
+from metal_jax.labeling._digests import digest_of
 from metal_jax.labeling._functions import LabelingFunction
+from metal_jax.labeling._lf_digests import lf_digest
 from metal_jax.task_tree import TaskTree
 
 

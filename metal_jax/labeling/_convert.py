@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,10 +26,13 @@ def from_metal(per_task: Sequence[Any], tree: TaskTree) -> np.ndarray:
     Args:
         per_task: t matrices int[n, m] (arrays or scipy.sparse), in the order of the tree's tasks;
             0 = abstain, -1 = the task does not apply, labels 1 .. k.
-        tree: the task tree, e.g. from `task_tree.from_metal_hierarchy`; one root.
+        tree: the task tree, e.g. from `task_tree.from_metal_hierarchy`, or the forest of
+            `task_tree.from_metal_graph`.
 
     Returns:
-        int[n, m] node ids: for each LF and item the deepest node that it voted for.
+        int[n, m] node ids: for each LF and item the deepest node that it voted for. Of a forest of
+        r roots, where an LF may vote below several, int[n, r * m]: m columns for each root, in the
+        order of `tree.roots`.
 
     Raises:
         ValueError: a wrong number of matrices or shapes, a label out of range, or votes of one LF
@@ -40,22 +45,21 @@ def from_metal(per_task: Sequence[Any], tree: TaskTree) -> np.ndarray:
         >>> [[tree.node_names[v][1] if v >= 0 else None for v in row] for row in votes.tolist()]
         [['v', 'y'], [None, 'x']]
     """
-    if len(tree.roots) > 1:
-        raise ValueError("from_metal needs a tree with one root; convert each root on its own")
     if len(per_task) != tree.num_tasks:
         raise ValueError(
             f"got {len(per_task)} matrices, expected one for each of {tree.num_tasks} tasks"
         )
     dense = [np.asarray(m.toarray() if hasattr(m, "toarray") else m) for m in per_task]
     if dense[0].ndim != 2:
-        raise ValueError(f"task {tree.tasks[0].name!r}: got shape {dense[0].shape}, expected [n, m]")
+        name = tree.tasks[0].name
+        raise ValueError(f"task {name!r}: got shape {dense[0].shape}, expected [n, m]")
     on_path = compatible(tree)
-    votes = np.full(dense[0].shape, ABSTAIN, np.int64)
+    votes = [np.full(dense[0].shape, ABSTAIN, np.int64) for _ in tree.roots]
     for t, matrix in enumerate(dense):  # parents come before children
         task = tree.tasks[t]
-        if matrix.shape != votes.shape:
+        if matrix.shape != dense[0].shape:
             raise ValueError(
-                f"task {task.name!r}: got shape {matrix.shape}, expected {votes.shape}"
+                f"task {task.name!r}: got shape {matrix.shape}, expected {dense[0].shape}"
             )
         if not np.issubdtype(matrix.dtype, np.integer):
             raise ValueError(f"task {task.name!r}: got dtype {matrix.dtype}, expected integers")
@@ -69,13 +73,15 @@ def from_metal(per_task: Sequence[Any], tree: TaskTree) -> np.ndarray:
         # Labels may come in 8 bits, which node ids outgrow.
         ids = tree.task_nodes[t].start + matrix.astype(np.int64) - 1
         node = np.where(matrix > 0, ids, ABSTAIN)
-        clash = (node >= 0) & (votes >= 0) & ~on_path[np.maximum(node, 0), np.maximum(votes, 0)]
+        root = tree.node_root[tree.task_nodes[t].start]
+        above = votes[root]
+        clash = (node >= 0) & (above >= 0) & ~on_path[np.maximum(node, 0), np.maximum(above, 0)]
         if clash.any():
             row, column = np.argwhere(clash)[0]
-            names = [tree.node_names[v[row, column]] for v in (votes, node)]
+            names = [tree.node_names[v[row, column]] for v in (above, node)]
             raise ValueError(f"row {row}, LF {column}: votes {names[0]} and {names[1]} contradict")
-        votes = np.where(node >= 0, node, votes)
-    return validate(votes, tree)
+        votes[root] = np.where(node >= 0, node, above)
+    return validate(np.concatenate(votes, axis=1), tree)
 
 
 def to_metal(votes: np.ndarray, tree: TaskTree) -> list[np.ndarray]:
@@ -265,7 +271,8 @@ def read_wrench(folder: str | os.PathLike[str], split: str) -> tuple[TaskTree, W
         The single-task tree of the label names, and the split.
 
     Raises:
-        ValueError: malformed content; names the file and the entry.
+        ValueError: malformed content, an entry that is there twice among it; names the file and the
+            entry.
         OSError: a file cannot be read.
 
     Example:
@@ -278,43 +285,68 @@ def read_wrench(folder: str | os.PathLike[str], split: str) -> tuple[TaskTree, W
         >>> tree.tasks[0].labels, split.votes.tolist(), split.gold.tolist()
         (('ham', 'spam'), [[-1, 1]], [1])
     """
-    path = Path(folder)
-    names = _read_json_object(path / "label.json")
-    if set(names) != {str(i) for i in range(len(names))}:
-        raise ValueError(f"{path / 'label.json'}: class ids must be 0..k-1, got {sorted(names)}")
-    tree = TaskTree.single([str(names[str(i)]) for i in range(len(names))])
-    entries = _read_json_object(path / f"{split}.json")
+    tree = _read_wrench_labels(Path(folder, "label.json"))
+    path = Path(folder, f"{split}.json")
     votes, gold, items = [], [], []
-    for key, entry in entries.items():
+    for key, entry in _read_json_object(path).items():
+        where = f"{path}: entry {key!r}"
         if not isinstance(entry, dict) or not isinstance(entry.get("weak_labels"), list):
-            raise ValueError(f"{path / f'{split}.json'}: entry {key!r} has no list 'weak_labels'")
-        if votes and len(entry["weak_labels"]) != len(votes[0]):
-            raise ValueError(
-                f"{path / f'{split}.json'}: entry {key!r} has {len(entry['weak_labels'])} votes, "
-                f"the first has {len(votes[0])}"
-            )
-        votes.append(entry["weak_labels"])
+            raise ValueError(f"{where} has no list 'weak_labels'")
+        weak = entry["weak_labels"]
+        if not weak or (votes and len(weak) != len(votes[0])):
+            expected = f"the first has {len(votes[0])}" if votes else "expected at least one"
+            raise ValueError(f"{where} has {len(weak)} votes, {expected}")
+        for column, vote in enumerate(weak):
+            if type(vote) is not int or not NOT_ASKED <= vote < tree.num_nodes:
+                raise ValueError(
+                    f"{where}, LF {column}: got {vote!r:.80}, expected a class id in "
+                    f"0..{tree.num_nodes - 1}, -1 (abstain) or -2 (never asked)"
+                )
+        votes.append(weak)
         label = -1 if entry.get("label") is None else entry["label"]
-        if type(label) not in (int, float) or label not in range(-1, len(names)):
+        if type(label) not in (int, float) or label not in range(-1, tree.num_nodes):
             raise ValueError(
-                f"{path / f'{split}.json'}: entry {key!r} has the label {label!r:.80}, expected a "
-                f"class id in -1..{len(names) - 1}"
+                f"{where} has the label {label!r:.80}, expected a class id in "
+                f"-1..{tree.num_nodes - 1}"
             )
         gold.append(int(label))
         items.append(entry.get("data", {}))
     if not votes:
-        raise ValueError(f"{path / f'{split}.json'}: no entries")
+        raise ValueError(f"{path}: no entries")
     matrix = validate(np.asarray(votes), tree)
     return tree, WrenchSplit(matrix, np.asarray(gold, np.int32), tuple(items))
 
 
+def _read_wrench_labels(path: Path) -> TaskTree:
+    names = _read_json_object(path)
+    if set(names) != {str(i) for i in range(len(names))}:
+        raise ValueError(f"{path}: class ids must be 0..k-1, got {sorted(names)}")
+    try:
+        return TaskTree.single([str(names[str(i)]) for i in range(len(names))])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def _read_json_object(path: Path) -> dict:
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        text = path.read_text(encoding="utf-8")
+        parse_json(text)  # for its bound on nesting
+        content = json.loads(text, object_pairs_hook=_unique_keys)
+    except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, of which Python would keep only the last of entries of one name."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the name {name!r} appears twice in one object")
     return content
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -112,11 +113,18 @@ class VoteResolver:
     def __call__(self, lf: int, returned: Votes) -> tuple[int, ...]:
         """The nodes of what LF number `lf` returned; see `resolve_votes`."""
         known = self._known[lf]
-        key = _hashable(returned)
-        nodes = known.get(key)
+        try:
+            key = _hashable(returned)
+            nodes = known.get(key)
+        except TypeError:  # nothing that has no hash is a vote: an error that says what is
+            return resolve_votes(self._lfs[lf], returned, self._tree)
         if nodes is None:
             nodes = known[key] = resolve_votes(self._lfs[lf], returned, self._tree)
         return nodes
+
+    def only(self, lf: int) -> VoteResolver:
+        """The resolver of LF number `lf` alone, for which it is number 0."""
+        return VoteResolver([self._lfs[lf]], self._tree)
 
 
 def _hashable(returned: Votes) -> Hashable:
@@ -152,7 +160,7 @@ def resolve_votes(lf: LabelingFunction, returned: Votes, tree: TaskTree) -> tupl
     else:
         votes = [(lf.tasks, vote) for vote in _as_list(returned)]
     for tasks, vote in votes:
-        if isinstance(vote, int) and vote == ABSTAIN:
+        if isinstance(vote, numbers.Integral) and vote == ABSTAIN:  # NumPy's too
             continue
         task, node = _resolve(vote, tasks, tree)
         if nodes[lf.tasks.index(task)] != ABSTAIN:
@@ -168,7 +176,8 @@ def _as_list(returned: Any) -> list[Vote]:
 def _resolve(vote: Vote, tasks: Sequence[str], tree: TaskTree) -> tuple[str, int]:
     """The task, of those given, that a label belongs to, and its node."""
     found: list[tuple[str, int]] = []
-    for name in tasks:
+    # Arrays are equal to nothing as a whole.
+    for name in tasks if isinstance(vote, str | int | tuple) else ():
         task = tree.task_index(name)
         beneath = [
             node

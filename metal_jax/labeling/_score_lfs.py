@@ -169,7 +169,8 @@ def votes_of_probabilities(
         it to the columns of other LFs with `numpy.concatenate(..., axis=1)`.
 
     Raises:
-        ValueError: a wrong shape, a probability outside [0, 1], or an unknown task.
+        ValueError: a wrong shape, a probability or threshold outside [0, 1], NaN, or an unknown
+            task.
 
     Example:
         >>> tree = TaskTree.from_dict({"kind": {"a": None, "b": {"b_kind": ["x", "y"]}}})
@@ -192,6 +193,9 @@ def votes_of_probabilities(
     bounds = np.asarray(thresholds, float)
     if bounds.shape not in ((), (size,)):
         raise ValueError(f"thresholds: got shape {bounds.shape}, expected one number or [{size}]")
+    outside = ~((bounds >= 0) & (bounds <= 1))
+    if outside.any():
+        raise ValueError(f"thresholds: got {bounds[outside][0]}, expected numbers in [0, 1]")
     bounds = np.broadcast_to(bounds, size)
     if nodes is not None:
         best = array.argmax(axis=1)

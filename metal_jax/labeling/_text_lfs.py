@@ -7,8 +7,10 @@ made them vote.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from metal_jax.labeling._functions import ABSTAIN, Item, LabelingFunction, Vote, Votes
@@ -105,13 +107,17 @@ def regex_lf(
         The labelling function.
 
     Raises:
-        ValueError: the pattern does not compile; names the LF.
+        ValueError: the pattern is no text or does not compile; names the LF.
 
     Example:
         >>> asks_when = regex_lf("asks_when", "answer", "date", r"^(when|what year)\b")
         >>> asks_when({"text": "When did it end?"})
         'date'
     """
+    if not isinstance(pattern, str):
+        raise ValueError(
+            f"LF {name!r}: got the pattern {pattern!r:.80}, expected a string (and `flags`)"
+        )
     try:
         compiled = re.compile(pattern, flags)
     except (re.error, OverflowError, RecursionError) as error:
@@ -123,11 +129,16 @@ def keyword_lf(
     name: str,
     task: str | tuple[str, ...],
     label: Votes,
-    keywords: Sequence[str],
+    keywords: Iterable[str],
     *,
     text: Callable[[Item], str] = item_text,
 ) -> LabelingFunction:
     """An LF that votes `label` where one of the keywords stands as a whole word, in any case.
+
+    Words are what letters, digits, underscores and the marks on them form, however a letter and its
+    marks are encoded; between the words of a phrase there may be any white space. Languages that
+    put no space between words need `regex_lf`. Letters are compared one by one: where "straße" is
+    to be found as "STRASSE", `gazetteer_lf` does it.
 
     Args:
         name: its name.
@@ -140,20 +151,61 @@ def keyword_lf(
         The labelling function.
 
     Raises:
-        ValueError: no keywords, or an empty one; names the LF.
+        ValueError: no keywords, or one that is blank or no text; names the LF.
 
     Example:
         >>> sport = keyword_lf("sport_words", "topic", "sport", ["goal", "match"])
         >>> sport("A rematch"), sport("The match!")
         (-1, 'sport')
     """
-    if isinstance(keywords, str) or not keywords or not all(keywords):
-        raise ValueError(f"LF {name!r}: expected a list of non-empty keywords, got {keywords!r}")
-    alternatives = "|".join(re.escape(word) for word in keywords)
-    return regex_lf(name, task, label, rf"(?<!\w)(?:{alternatives})(?!\w)", text=text)
+    words = [] if isinstance(keywords, str) else list(keywords)
+    if not words or not all(isinstance(word, str) and word.strip() for word in words):
+        got = keywords if isinstance(keywords, str) else words
+        raise ValueError(f"LF {name!r}: expected a list of non-empty keywords, got {got!r:.200}")
+    forms = {unicodedata.normalize(form, word): None for word in words for form in ("NFC", "NFD")}
+    alternatives = "|".join(r"\s+".join(map(re.escape, form.split())) for form in forms)
+    # Marks are looked for where all else fits: they are many, and it takes time.
+    found = rf"(?<!\w)(?=(?:{alternatives})(?!\w))"
+    pattern = rf"{found}(?<![{_marks()}])(?:{alternatives})(?![\w{_marks()}])"
+    return regex_lf(name, task, label, pattern, text=text)
 
 
-_TOKEN = re.compile(r"\w+|[^\w\s]")
+@functools.cache
+def _marks() -> str:
+    r"""What belongs to words and is not in `\w`, as ranges in brackets: accents, vowels, joiners.
+
+    Marks above the range searched are those of historic scripts and of notation.
+    """
+    codes = [0x200C, 0x200D, *(i for i in range(0x300, 0x12000) if _is_mark(chr(i)))]
+    inside = {code for code in codes if not re.match(r"\w", chr(code))}
+    starts = sorted(code for code in inside if code - 1 not in inside)
+    stops = sorted(code for code in inside if code + 1 not in inside)
+    return "".join(f"{chr(a)}-{chr(b)}" for a, b in zip(starts, stops, strict=True))
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character).startswith("M")
+
+
+_PLAIN_TOKEN = re.compile(r"\w+|[^\w\s]")
+
+
+@functools.cache
+def _any_token() -> re.Pattern[str]:
+    return re.compile(rf"[\w{_marks()}]+|[^\w\s{_marks()}]")
+
+
+def _tokens(text: str) -> Iterator[re.Match[str]]:
+    """Words and signs; most texts do without marks, and faster."""
+    return (_PLAIN_TOKEN if text.isascii() else _any_token()).finditer(text)
+
+
+def _folded(token: str) -> str:
+    """Equal for words that differ in case or in the encoding of their marks alone."""
+    folded = token.casefold()
+    return folded if token.isascii() else unicodedata.normalize("NFC", folded)
+
+
 _END = ""  # no token is empty
 
 
@@ -182,9 +234,7 @@ class _Gazetteer:
         return ((start, stop) for start, stop, _ in matches if one_label)
 
     def _matches(self, item: Item) -> Iterator[tuple[int, int, Vote]]:
-        tokens = [
-            (m.group().casefold(), m.start(), m.end()) for m in _TOKEN.finditer(self.text(item))
-        ]
+        tokens = [(_folded(m.group()), m.start(), m.end()) for m in _tokens(self.text(item))]
         at = 0
         while at < len(tokens):
             node, best, end = self.trie, None, at
@@ -208,7 +258,8 @@ def gazetteer_lf(
 ) -> LabelingFunction:
     """An LF that looks up a dictionary: many phrases, each with the label that it speaks for.
 
-    Phrases are found as whole words, in any case and with any white space between their words;
+    Phrases are found as whole words (as in `keyword_lf`, but with "STRASSE" for "straße"), in any
+    case and with any white space between their words;
     where several begin at the same word the longest is taken, and no two overlap. The LF abstains
     on a text with phrases of different labels. Time does not depend on the number of phrases.
 
@@ -222,7 +273,8 @@ def gazetteer_lf(
         The labelling function.
 
     Raises:
-        ValueError: no phrases, one without a word or sign, or one of two labels; names the LF.
+        ValueError: no phrases by label, one without a word or sign, or one of two labels; names
+            the LF.
 
     Example:
         >>> phrases = {"us": ["York, PA", "New York"], "uk": ["York"]}
@@ -231,16 +283,19 @@ def gazetteer_lf(
         ('us', 'uk', -1, -1)
     """
     trie: dict[str, Any] = {}
+    if not isinstance(phrases, Mapping):
+        got = type(phrases).__name__
+        raise ValueError(f"LF {name!r}: got phrases in a {got}, expected label -> phrases")
     for label, given in phrases.items():
         if isinstance(given, str):
             raise ValueError(f"LF {name!r}: label {label!r}: got one string, expected several")
         for phrase in given:
-            tokens = _TOKEN.findall(phrase) if isinstance(phrase, str) else []
+            tokens = [m.group() for m in _tokens(phrase)] if isinstance(phrase, str) else []
             if not tokens:
                 raise ValueError(f"LF {name!r}: label {label!r}: {phrase!r} has no word")
             node = trie
             for token in tokens:
-                node = node.setdefault(token.casefold(), {})
+                node = node.setdefault(_folded(token), {})
             if node.setdefault(_END, label) != label:
                 raise ValueError(
                     f"LF {name!r}: phrase {phrase!r} has the labels {node[_END]!r} and {label!r}"
@@ -291,7 +346,8 @@ def length_lf(
         The labelling function.
 
     Raises:
-        ValueError: it would vote on every text, or on none; or another unit; names the LF.
+        ValueError: it would vote on every text, or on none; bounds that are no numbers; or another
+            unit; names the LF.
 
     Example:
         >>> brief = length_lf("brief", "kind", "remark", longest=2)
@@ -300,6 +356,9 @@ def length_lf(
     """
     if unit not in ("words", "characters"):
         raise ValueError(f"LF {name!r}: unit: got {unit!r}, expected 'words' or 'characters'")
+    for bound in (shortest, 0 if longest is None else longest):
+        if not isinstance(bound, int | float) or bound != bound:
+            raise ValueError(f"LF {name!r}: got the bound {bound!r}, expected a number")
     if shortest <= 0 and longest is None:
         raise ValueError(f"LF {name!r}: give shortest, longest or both")
     most = float("inf") if longest is None else longest

@@ -144,6 +144,9 @@ def test_pictures(folder, capsys):
         (("report", "network", "no", "--gold", "gold.npz"), "--gold and --votes: say of which"),
         (("report", "network", "no", "x.npz", "--votes", "votes.npz"), "takes --gold"),
         (("report", "exhaust", "runs.jsonl", "--max-seconds", "3"), "a search takes --predictor"),
+        (("report", "exhaust", "runs.jsonl", "--top", "3"), "--top: a search takes --predictor"),
+        (("report", "exhaust", "runs.jsonl", "--goal", "min"), "--goal: a search takes --pred"),
+        (("report", "exhaust", "runs.jsonl", "--top", "0"), "--top: got 0"),
         (
             ("report", "exhaust", "runs.jsonl", "--predictions", "preds.csv", "--max-seconds", "3"),
             "fit with --target seconds too",
@@ -162,6 +165,28 @@ def test_bad_input_is_one_line(folder, capsys, arguments, said):
     assert said in captured.err
     assert captured.err.count("\n") == 1
     assert not (folder / "bad.html").exists()
+
+
+@pytest.mark.parametrize("column", ["mean", "low", "high"])
+@pytest.mark.parametrize("cell", ["nan", "inf", "", "much"])
+def test_a_prediction_that_is_no_number_is_named(folder, capsys, column, cell):
+    header, first, *rest = (line.split(",") for line in (folder / "preds.csv").read_text().split())
+    first[header.index(column)] = cell
+    (folder / "odd.csv").write_text("\n".join(map(",".join, [header, *rest, first])) + "\n")
+    arguments = ["report", "exhaust", "runs.jsonl", "--predictions", "odd.csv"]
+    assert main([*arguments, "--out", "bad.html"]) == 2
+    said = f"odd.csv: line 13: {column}: got {cell!r}, expected a finite number"
+    assert said in capsys.readouterr().err
+    assert not (folder / "bad.html").exists()
+
+
+@pytest.mark.parametrize("command", [("report", "network"), ("report", "votes"), ("evaluate",)])
+def test_help_on_votes_names_only_options_that_are_there(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([*command, "--help"])
+    text = capsys.readouterr().out
+    assert "MeTaL's list of a matrix for each task" in text
+    assert ("needs --tree" in text) == ("--tree FILE" in text)
 
 
 def test_the_output_is_no_input(folder, capsys):

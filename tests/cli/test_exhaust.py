@@ -23,6 +23,7 @@ from metal_jax.exhaust import (
     write_runs,
 )
 
+RECORD = '{"schema": 1, "run": "a"}\n'
 TINY = ["--members", "2", "--steps", "20", "--quiet"]
 
 
@@ -200,16 +201,54 @@ def test_layouts_and_tags():
         ("t.csv", "id\na\n", ["--reader", "keras-log"], "t.csv: no runs there; "),
         ("t.csv", "id\na\n", ["--out", "t.csv"], "t.csv: is also an input"),
         ("t.csv", "id\na\n", ["--layout", "unknown"], "invalid choice: 'unknown'"),
+        (
+            "t.csv",
+            "epoch,accuracy\n0,91.5\n1,101\n",
+            ["--percent"],
+            "t.csv: metrics.train.accuracy: run 't.csv': got 101 %, expected at most 100 %",
+        ),
+        ("t.jsonl", RECORD, ["--percent"], "--percent: run records are taken as they are"),
+        ("t.jsonl", RECORD, ["--columns", "map.json"], "--columns: is for table, but the sources"),
+        ("t.jsonl", RECORD, ["--patterns", "patterns.json"], "--patterns: is for text-log"),
+        ("t.jsonl", RECORD, ["--tags", "tags.json"], "--tags: is for tensorboard, but the sources"),
+        ("t.csv", "", ["--layout", "nats", "--columns", "map.json"], "--columns: --layout nats"),
+        ("t.csv", "", ["--layout", "nats", "--reader", "table"], "--reader: --layout nats says"),
     ],
 )
 def test_bad_sources(tmp_path, monkeypatch, capsys, name, content, options, message):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "map.json").write_text('{"metrics": {"test/accuracy": "acc"}}')
+    (tmp_path / "patterns.json").write_text(
+        '{"patterns": ["(?P<x>a)"], "fields": {"x": "train/x"}}'
+    )
+    (tmp_path / "tags.json").write_text('{"lr": "train/lr"}')
     (tmp_path / name).write_text(content)
     assert main(["exhaust", "import", name, "--out", "out.jsonl", *options]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_the_units_told_at_import_hold(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "map.json").write_text('{"metrics": {"validation/accuracy": "acc"}, "run": "run"}')
+    (tmp_path / "tab.csv").write_text("run,acc\na,91.5\nb,88\nd,101\n")
+    arguments = ["exhaust", "import", "tab.csv", "--columns", "map.json", "--out", "tab.jsonl"]
+    assert main([*arguments, "--percent"]) == 2
+    assert "run 'd': got 101 %" in capsys.readouterr().err
+    assert main(arguments) == 2
+    assert "say --percent" in capsys.readouterr().err
+    assert main([*arguments, "--no-percent"]) == 0
+    for given in ([], ["--no-percent"]):
+        assert main(["report", "exhaust", "tab.jsonl", "--out", "r.html", *given]) == 0
+    capsys.readouterr()
+    # Tables beside the records are still asked about.
+    both = ["tab.jsonl", "tab.csv", "--columns", "map.json"]
+    assert main(["report", "exhaust", *both, "--out", "r.html"]) == 2
+    assert "tab.csv: metrics.validation.accuracy: values up to 101" in capsys.readouterr().err
+    assert main(["exhaust", "fit", "tab.jsonl", "--out", "predictor", *TINY]) == 2
+    assert "expected at least 4 for 2" in capsys.readouterr().err
 
 
 # ---- fit, predict, search -----------------------------------------------------------------------
@@ -306,6 +345,11 @@ def test_first_epochs(folder, capsys):
         (["fit", "runs.jsonl", "--members", "1", "--out", "new"], "got 1 members"),
         (["fit", "runs.jsonl", "--epochs-seen", "-1", "--out", "new"], "--epochs-seen: got -1"),
         (["fit", "candidates.jsonl", "--out", "new"], "the runs have no metrics"),
+        (["fit", "runs.jsonl", "--held-out", "test", "--out", "new"], "--held-out: is for targets"),
+        (
+            ["fit", "runs.jsonl", "--held-out=test", "--target=overfitting/loss", "--out", "new"],
+            "--target overfitting/loss: no run has it",
+        ),
         (["fit", "runs.jsonl", "--out", "."], "holds other files and no predictor"),
         (["fit", "runs.jsonl", "--out", "runs.jsonl"], "is a file, expected a folder"),
         (["predict", "none", "runs.jsonl", "--out", "p.csv"], "none/predictor.json: no predictor"),

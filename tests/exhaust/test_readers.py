@@ -74,6 +74,18 @@ def test_percent_is_asked(tmp_path):
     assert read_table(path, WIDE, percent=False) == (asked.runs, ())
 
 
+def test_more_than_100_percent_is_reported_with_its_row(tmp_path):
+    path = written(
+        tmp_path / "t.csv", "id,net,params,acc_1\na,SM(1),1,100\nb,SM(1),1,101\nc,SM(1),1,inf\n"
+    )
+    reading = read_table(path, WIDE, percent=True)
+    curves = [run.metrics["validation"]["accuracy"].values for run in reading.runs]
+    assert curves == [(1.0,), (1.01,), (math.inf,)]
+    (problem,) = reading.problems
+    assert (problem.line, problem.field) == (3, "metrics.validation.accuracy")
+    assert problem.reason == "run 'b': got 101 %, expected at most 100 %"
+
+
 def test_a_missing_column_is_reported(tmp_path):
     path = written(tmp_path / "t.csv", "id,net,acc_1\na,SM(1),0.5\n")
     reading = read_table(path, WIDE)

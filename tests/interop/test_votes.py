@@ -64,6 +64,12 @@ def test_votes_in_any_notation():
             votes_from_frame({"a": [None, bad]}, TREE)
     with pytest.raises(ValueError, match="a name twice"):
         votes_to_frame([[0, 0]], TREE, ["a", "a"])
+    for empty in ({}, []):
+        with pytest.raises(ValueError, match="frame: there are no columns"):
+            votes_from_frame(empty, TREE)
+    for lfs in ([], ["a", "a"]):
+        with pytest.raises(ValueError, match=r"lfs: got .*, expected names of different columns"):
+            votes_from_frame(frame, TREE, lfs=lfs)
 
 
 # ---- crowd-kit ----------------------------------------------------------------------------------
@@ -167,7 +173,53 @@ def test_numbers_are_not_guessed():
     assert gold_from_labels({"x": True}, ["x"], flags).tolist() == [1]
 
 
+class Series:
+    """pandas', as far as labels by item go: an item may be there twice."""
+
+    def __init__(self, index, values):
+        self.pairs = list(zip(index, values, strict=True))
+
+    def items(self):
+        return iter(self.pairs)
+
+    def to_dict(self):
+        return dict(self.pairs)
+
+
+class NAType:
+    """What pandas has for a missing value."""
+
+
+class Frame:
+    """pandas' data frame: by column, with an index of items."""
+
+    def __init__(self, index, columns):
+        self.index = np.asarray(index)
+        self.columns = [name for name, _ in columns]
+        self._values = np.array([values for _, values in columns]).T
+
+    def items(self):
+        return zip(self.columns, self._values.T, strict=True)
+
+    def to_dict(self):
+        return {name: dict(zip(self.index, column, strict=True)) for name, column in self.items()}
+
+    def to_numpy(self):
+        return self._values
+
+
 def test_gold_by_item():
+    values = ["no", float("nan"), None, NAType(), np.int64(1), np.float64(2), np.str_("maybe")]
+    wanted = [0, -1, -1, -1, 1, 2, 2]
+    for by_item in (dict(enumerate(values)), Series(range(7), values)):
+        assert gold_from_labels(by_item, range(7), FLAT).tolist() == wanted
+    again = Series(["a", "b", "a", "b"], ["no", None, "no", float("nan")])
+    assert gold_from_labels(again, ["a", "b"], FLAT).tolist() == [0, -1]
+    with pytest.raises(ValueError, match="labels: item 'a' has both 'no' and 'yes'"):
+        gold_from_labels(Series(["a", "b", "a"], ["no", "no", "yes"]), ["a"], FLAT)
+    for wrong in (Frame([1, 2], [("label", ["no", "yes"])]), ["no", "yes"], np.array([0, 1])):
+        with pytest.raises(ValueError, match="expected a mapping or a Series"):
+            gold_from_labels(wrong, [1, 2], FLAT)
     gold = gold_from_labels({"b": "yes", "c": 2, "z": "no"}, ["a", "b", "c"], FLAT)
     assert gold.tolist() == [-1, 1, 2]
     with pytest.raises(ValueError, match="item 'a': unknown label 'nay'"):
@@ -207,6 +259,7 @@ def test_wrench_round_trip(tmp_path_factory, shape, text):
     np.testing.assert_array_equal(split.votes, votes)
     assert split.gold.tolist() == gold.tolist()
     assert split.items[0] == {"text": text}
+    json.loads((folder / "train.json").read_text(), parse_constant=pytest.fail)
     assert sorted(path.name for path in folder.iterdir()) == ["label.json", "train.json"]
     if (votes >= 0).any():
         np.testing.assert_array_equal(read_votes(folder).votes, votes)
@@ -216,8 +269,14 @@ def test_bad_wrench(tmp_path):
     for options, message in (
         ({"items": []}, "got 1 rows of votes, 0 items"),
         ({"items": ["x"], "gold": [0, 1]}, "gold of shape"),
-        ({"items": ["x"], "gold": [3]}, "gold: got 3..3, expected -1..2"),
-        ({"items": [{"x": object()}]}, "items: Object of type object"),
+        ({"items": ["x"], "gold": [3]}, r"gold: item 0: got 3, expected a class id in -1\.\.2"),
+        ({"items": ["x"], "gold": [0.7]}, "gold: item 0: got 0.7"),
+        ({"items": ["x"], "gold": [np.nan]}, "gold: item 0: got nan"),
+        ({"items": ["x"], "gold": ["no"]}, "gold: got dtype <U2, expected integers"),
+        ({"items": ["x"], "gold": [True]}, "gold: got dtype bool, expected integers"),
+        ({"items": [{"x": object()}]}, "items: item 0: Object of type object"),
+        ({"items": [{"x": [1, np.nan]}]}, "items: item 0: Out of range float"),
+        ({"items": [{"x": np.float32("inf")}]}, "items: item 0: Out of range float"),
     ):
         with pytest.raises(ValueError, match=message):
             write_wrench(tmp_path, "train", [[0]], FLAT, **options)
@@ -237,10 +296,14 @@ def test_cleanlab_inputs():
         ([0], [[1, 0, 0, 0, 0]], FOREST, "the tree has 2 roots"),
         ([0, 1], [[1, 0, 0]], FLAT, "got labels of shape"),
         ([3], [[1, 0, 0]], FLAT, "expected node ids in -1..2"),
-        ([0], [[0.5, 0, 0]], FLAT, "row 0 sums to 0.5"),
+        ([0], [[0.5, 0, 0]], FLAT, r"row 0: got \[0.5, 0.0, 0.0\], expected numbers"),
+        ([0, 1], [[1, 0, 0], [1.5, -0.5, 0]], FLAT, r"row 1: got \[1.5, -0.5, 0.0\], expected"),
     ):
         with pytest.raises(ValueError, match=message):
             to_cleanlab(labels, probabilities, tree)
+    empty = to_cleanlab([], np.zeros((0, 3)), FLAT)
+    assert [part.shape for part in empty] == [(0,), (0, 3), (0,)]
+    assert empty.labels.dtype == np.int64
 
 
 # ---- soft labels --------------------------------------------------------------------------------
@@ -296,6 +359,8 @@ def test_bad_soft_labels(tmp_path):
     write_soft_labels(path, [[1, 0, 0]], FLAT)
     assert read_soft_labels(path, FLAT)[0] == [{"item": 0}]
     good = path.read_text()
+    path.write_text(good * 2, encoding="utf-8-sig")
+    assert read_soft_labels(path, FLAT)[1].tolist() == [[1, 0, 0]] * 2
     for content in (
         "",
         "[1]\n",
@@ -304,6 +369,10 @@ def test_bad_soft_labels(tmp_path):
         good.replace('"no"', '"nay"'),
         "[" * 100000,
         good.replace("1.0", "9" * 401),
+        good.replace("1.0", "true"),
+        good.replace("1.0", '"1"'),
+        good.replace('"no"', '"eggs": 0.5, "no"'),
+        good.replace('"label"', '"mail": {"no": 1}, "label"'),
     ):
         path.write_text(content)
         with pytest.raises(ValueError, match=r"soft\.jsonl: (line 1|there are no lines)"):
@@ -313,7 +382,50 @@ def test_bad_soft_labels(tmp_path):
         read_soft_labels(path, FLAT)
 
 
+def test_items_of_numpy_are_written_as_their_values(tmp_path):
+    items = [np.int64(3), np.str_("x"), {"stars": np.float32(0.5), "seen": [np.bool_(True)]}]
+    write_soft_labels(tmp_path / "soft.jsonl", np.eye(3), FLAT, items=items)
+    records, _ = read_soft_labels(tmp_path / "soft.jsonl", FLAT)
+    assert records == [{"item": 3}, {"item": "x"}, {"stars": 0.5, "seen": [True]}]
+    write_wrench(tmp_path, "train", [[0]] * 3, FLAT, items=items)
+    assert read_wrench(tmp_path, "train")[1].items == ({"text": 3}, {"text": "x"}, records[2])
+    with pytest.raises(ValueError, match="item 0: Object of type datetime"):
+        write_soft_labels(
+            tmp_path / "soft.jsonl", [[1, 0, 0]], FLAT, items=[np.datetime64("2026-01-01T00")]
+        )
+
+
+def test_soft_labels_by_item():
+    soft = Frame(["a", "b"], [("yes", [0.25, 1]), ("no", [0.75, 0])])
+    assert soft_labels_from_frame(soft, ["b", "a"], FLAT).tolist() == [[0, 1, 0], [0.75, 0.25, 0]]
+    for index, names, message in (
+        (["a", "a"], ["yes", "no"], "item 'a' has several rows"),
+        (["a", "b"], ["no", "no"], "two columns are called 'no'"),
+        (["a", "b"], ["no", "nay"], "column 'nay' is no label of"),
+        (["b", "c"], ["no", "yes"], "there is no item 'a'"),
+    ):
+        with pytest.raises(ValueError, match=f"frame: {message}"):
+            soft_labels_from_frame(
+                Frame(index, [(name, [0.5, 0.5]) for name in names]), ["a"], FLAT
+            )
+
+
 # ---- the libraries themselves -------------------------------------------------------------------
+
+
+def test_pandas_by_item():
+    pandas = pytest.importorskip("pandas", reason="pandas is no dependency of the tests")
+    frame = pandas.DataFrame({"task": [1, 2, 3], "label": ["no", "yes", None]}).set_index("task")
+    with pytest.raises(ValueError, match="labels: got DataFrame, expected a mapping or a Series"):
+        gold_from_labels(frame, [1, 2], FLAT)
+    assert gold_from_labels(frame["label"], [3, 2, 1], FLAT).tolist() == [-1, 1, 0]
+    nullable = pandas.Series([2, None], index=["a", "b"], dtype="Int64")
+    assert gold_from_labels(nullable, ["a", "b"], FLAT).tolist() == [2, -1]
+    with pytest.raises(ValueError, match="labels: item 1 has both 'no' and 'yes'"):
+        gold_from_labels(pandas.Series(["no", "yes"], index=[1, 1]), [1], FLAT)
+    soft = pandas.DataFrame([[1.0, 0], [0, 1]], index=["a", "a"], columns=["no", "yes"])
+    with pytest.raises(ValueError, match="frame: item 'a' has several rows"):
+        soft_labels_from_frame(soft, ["a"], FLAT)
 
 
 @pytest.mark.filterwarnings("ignore")

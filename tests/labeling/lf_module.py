@@ -1,7 +1,10 @@
 """Labelling functions at the top level of a module, where worker processes find them."""
 
+import dataclasses
+import json
 import os
 import time
+from pathlib import Path
 
 from metal_jax.labeling import (
     ABSTAIN,
@@ -52,6 +55,22 @@ def slow(item):
 @labeling_function(task="topic")
 def ends_the_process(item):
     os._exit(3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Down:
+    """Fails on the texts that a file lists, which is no part of it: as a network does."""
+
+    listed: str
+
+    def __call__(self, item):
+        if item["text"] in json.loads(Path(self.listed).read_text()):
+            raise ConnectionError("try again later")
+        return "sport"
+
+
+def down_where(listed):
+    return LabelingFunction("down", "topic", Down(listed))
 
 
 def upper_text(item):

@@ -82,6 +82,7 @@ def test_probabilities(array, thresholds):
         with refused:
             found = votes_of_probabilities(array, tree, thresholds=thresholds)
             assert found.shape == (len(array), len(tree.roots))
+            assert ((thresholds >= 0) & (thresholds <= 1)).all()
             assert ((found >= -1) & (found < tree.num_nodes)).all()
         with refused:
             entropy = posterior_entropy(array, tree)
@@ -91,7 +92,17 @@ def test_probabilities(array, thresholds):
             assert all(np.isfinite(q).all() for q in by_task.values())
     with refused:
         inputs = to_cleanlab(thresholds, array, FLAT)
-        assert np.isfinite(inputs.pred_probs).all()
+        assert ((inputs.pred_probs >= 0) & (inputs.pred_probs <= 1)).all()
+
+
+@pytest.mark.parametrize("wrong", [70, -0.1, float("nan"), float("inf")])
+def test_thresholds_are_shares(wrong):
+    """A threshold in percent would silence the classifier."""
+    for thresholds in (wrong, [0.5, 0.5, wrong]):
+        for task in (None, FLAT.tasks[0].name):
+            with pytest.raises(ValueError, match=f"thresholds: got {wrong}.*, expected numbers in"):
+                votes_of_probabilities([[1, 0, 0]], FLAT, task=task, thresholds=thresholds)
+    assert votes_of_probabilities([[1, 0, 0]], FLAT, thresholds=[1, 0, 0]).tolist() == [[0]]
 
 
 @many
@@ -159,12 +170,14 @@ def test_gold_by_item(labels, items):
 @many
 @given(st.lists(anything | votes, min_size=1, max_size=4))
 def test_metal_lists(per_task):
-    for tree in (FLAT, ONE_ROOT):
+    for tree in (FLAT, ONE_ROOT, TREE):
         with refused:
             found = from_metal(per_task, tree)
+            n, m = np.shape(per_task[0])
             assert len(per_task) == tree.num_tasks
-            assert found.shape == np.shape(per_task[0])
-            assert ((found >= 0) == np.any([np.asarray(m) > 0 for m in per_task], axis=0)).all()
+            assert found.shape == (n, m * len(tree.roots))
+            voted = (found.reshape(n, -1, m) >= 0).any(axis=1)
+            assert (voted == np.any([np.asarray(m) > 0 for m in per_task], axis=0)).all()
 
 
 @many

@@ -86,7 +86,10 @@ def test_one_lf_may_vote_on_several_roots():
         ({"goods": "corn"}, "got a vote on task 'goods', expected"),
         ({"tone": "sport"}, "got 'sport', expected ABSTAIN or a label of task 'tone'"),
         (["nothing"], "got 'nothing', expected ABSTAIN or a label of task 'topic' or 'tone'"),
-        ([["sport"]], "unhashable"),
+        ([["sport"]], r"got \['sport'\], expected ABSTAIN or a label"),
+        ({"sport"}, r"got \{'sport'\}, expected ABSTAIN or a label"),
+        (np.array([1, 2]), r"got array\(\[1, 2\]\), expected ABSTAIN or a label"),
+        (np.int64(1), r"got np.int64\(1\), expected ABSTAIN or a label"),
     ],
 )
 def test_bad_votes_on_several_roots(returned, message):

@@ -22,7 +22,7 @@ from metal_jax.labeling import (
     to_metal,
     validate,
 )
-from metal_jax.task_tree import TaskTree, from_metal_hierarchy
+from metal_jax.task_tree import TaskTree, from_metal_graph, from_metal_hierarchy
 
 FLAT = TaskTree.single(3)
 TREE = from_metal_hierarchy([2, 3, 3], [(0, 1), (0, 2)])
@@ -92,6 +92,23 @@ def test_metal_lists_of_any_width(dtype):
     votes = np.arange(tree.num_nodes)[:, None]
     per_task = [matrix.astype(dtype) for matrix in to_metal(votes, tree)]
     np.testing.assert_array_equal(from_metal(per_task, tree), votes)
+
+
+def test_metal_lists_of_a_forest():
+    """As many columns as LFs for each root; what MeTaL's plain `TaskGraph` has."""
+    graph = from_metal_graph([2, 3])
+    found = from_metal([np.array([[1, 0], [2, -1]]), np.array([[3, 1], [0, 2]])], graph)
+    assert found.tolist() == [[0, -1, 4, 2], [1, -1, -1, 3]]
+    rng = np.random.default_rng(0)
+    votes = rng.integers(-1, FOREST.num_nodes, (50, 8))
+    root = np.where(votes >= 0, FOREST.node_root[votes], -1)
+    votes[:, :4][root[:, :4] == 1] = -1
+    votes[:, 4:][root[:, 4:] == 0] = -1
+    joined = [matrix[:, :4] + matrix[:, 4:] for matrix in to_metal(votes, FOREST)]
+    np.testing.assert_array_equal(from_metal(joined, FOREST), votes)
+    below = [np.array([[label]]) for label in (1, 2, 1)]  # y = v, and v's other label below
+    with pytest.raises(ValueError, match=r"row 0, LF 0: votes \('b', 'v'\) and \('c', 'p'\)"):
+        from_metal(below, FOREST)
 
 
 def test_metal_contradictions_are_named():
@@ -177,6 +194,23 @@ def test_wrench_folder(tmp_path):
         wrong = entries | {"1": entries["1"] | {"label": label}}
         (tmp_path / "train.json").write_text(json.dumps(wrong))
         with pytest.raises(ValueError, match=r"entry '1' has the label .*, expected .* -1\.\.1"):
+            read_wrench(tmp_path, "train")
+    for vote in (None, 1.5, 1.0, "0", True, 2, -3, [0], float("nan"), 10**30):
+        wrong = entries | {"1": entries["1"] | {"weak_labels": [0, vote]}}
+        (tmp_path / "train.json").write_text(json.dumps(wrong))
+        with pytest.raises(ValueError, match=r"train\.json: entry '1', LF 1: got .* 0\.\.1, -1"):
+            read_wrench(tmp_path, "train")
+    empty = {"0": entries["0"] | {"weak_labels": []}}
+    (tmp_path / "train.json").write_text(json.dumps(empty))
+    with pytest.raises(ValueError, match=r"train\.json: entry '0' has 0 votes"):
+        read_wrench(tmp_path, "train")
+    entry = json.dumps(entries["0"])
+    (tmp_path / "train.json").write_text(f'{{"0": {entry}, "7": {entry}, "7": {entry}}}')
+    with pytest.raises(ValueError, match=r"train\.json: the name '7' appears twice"):
+        read_wrench(tmp_path, "train")
+    for names, message in ((["ham", "ham"], "label 'ham' appears twice"), (["ham", ""], "empty")):
+        (tmp_path / "label.json").write_text(json.dumps(dict(zip("01", names, strict=True))))
+        with pytest.raises(ValueError, match=rf"label\.json: task 'label': .*{message}"):
             read_wrench(tmp_path, "train")
     (tmp_path / "label.json").write_text(json.dumps({"0": "ham", "one": "spam"}))
     with pytest.raises(ValueError, match=r"label\.json: class ids must be 0\.\.k-1"):

@@ -264,3 +264,66 @@ def test_remembering_many_items():
     assert calls[-3:] == [id(opaque), id(None), id(opaque)]
     with pytest.raises(ValueError, match="preprocessor 'words': remember: got 0"):
         preprocessor(name="words", remember=0)(len)
+
+
+def keyword(*words):
+    return keyword_lf("k", "t", "yes", words)
+
+
+def gazetteer(*phrases):
+    return gazetteer_lf("g", "t", {"yes": phrases})
+
+
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize("of", [keyword, gazetteer])
+@pytest.mark.parametrize(
+    ("word", "text", "found"),
+    [
+        ("goal\n", "a goal", True),
+        (" new york ", "in new \n york", True),
+        ("c++", "use C++ now", True),
+        (NFC, f"the {NFD.upper()}!", True),
+        (NFD, f"the {NFC}!", True),
+        (NFC, f"{NFD}s", False),
+        ("cafe", NFD, False),
+        ("goal", "goal\u0301", False),  # a letter that Unicode has only in two parts
+        ("\u0939\u093f\u0928\u094d\u0926", "\u0939\u093f\u0928\u094d\u0926\u0940", False),
+        ("\u0939\u093f\u0928\u094d\u0926\u0940", "\u0939\u093f\u0928\u094d\u0926\u0940!", True),
+        ("\u0928", "\u0939\u093f\u0928", False),  # after a vowel sign
+        ("\u0647\u0627", "\u06a9\u062a\u0627\u0628\u200c\u0647\u0627", False),  # a joiner
+    ],
+)
+def test_whole_words_of_any_script(of, word, text, found):
+    assert (of(word)(text) == "yes") == found
+    spans = trigger_spans(of(word), text)
+    assert bool(spans) == found
+
+
+def test_keywords_may_be_read_once():
+    made = keyword_lf("k", "t", "yes", (word for word in ["goal", "match"]))
+    assert (made("a match"), made("well - no")) == ("yes", ABSTAIN)
+
+
+def test_cases_that_change_the_length_of_a_word():
+    assert gazetteer("stra\u00dfe")("STRASSE") == "yes"
+    assert keyword("stra\u00dfe")("STRA\u1e9eE") == "yes"
+    assert keyword("stra\u00dfe")("STRASSE") == ABSTAIN  # said in the docstring
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: keyword(5), r"LF 'k': expected a list of non-empty keywords, got \[5\]"),
+        (lambda: keyword("a", " "), r"LF 'k': expected a list of non-empty keywords"),
+        (lambda: gazetteer_lf("g", "t", ["a"]), "LF 'g': got phrases in a list, expected label"),
+        (lambda: regex_lf("r", "t", "y", b"z"), "LF 'r': got the pattern b'z', expected a string"),
+        (lambda: regex_lf("r", "t", "y", re.compile("z")), "LF 'r': got the pattern re.compile"),
+        (lambda: length_lf("l", "t", "y", shortest=np.nan), "LF 'l': got the bound nan"),
+        (lambda: length_lf("l", "t", "y", longest="3"), "LF 'l': got the bound '3'"),
+    ],
+)
+def test_settings_that_are_none(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
