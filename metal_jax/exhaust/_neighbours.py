@@ -35,8 +35,8 @@ def predict_from_neighbours(
         float[n]; NaN where no reference has a value.
 
     Raises:
-        ValueError: shapes do not match, a distance is negative or NaN, or there are no neighbours
-            to take.
+        ValueError: shapes do not match, a distance is negative, infinite or NaN, or there are no
+            neighbours to take.
 
     Example:
         >>> predict_from_neighbours([[0.0, 1.0, 1.0, 5.0]], [1.0, 2.0, 4.0, 9.0], 2).tolist()
@@ -53,7 +53,7 @@ def predict_from_neighbours(
             f"got num_neighbours={num_neighbours} and softening={softening}, expected 1 or more "
             "and a positive number"
         )
-    check_known("distances", distances >= 0, "0 or more")
+    check_known("distances", (distances >= 0) & (distances < jnp.inf), "0 or more, and finite")
     distances = distances.astype(values.dtype)
     known = ~jnp.isnan(values)
     distances = jnp.where(known, distances, jnp.inf)
