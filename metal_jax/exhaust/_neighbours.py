@@ -53,7 +53,7 @@ def predict_from_neighbours(
             f"got num_neighbours={num_neighbours} and softening={softening}, expected 1 or more "
             "and a positive number"
         )
-    check_known("distances", (distances >= 0) & (distances < jnp.inf), "0 or more, and finite")
+    check_known("distances", (distances >= 0) & ~jnp.isinf(distances), "0 or more, and finite")
     distances = distances.astype(values.dtype)
     known = ~jnp.isnan(values)
     distances = jnp.where(known, distances, jnp.inf)
