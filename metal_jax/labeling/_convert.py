@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -329,24 +328,13 @@ def _read_wrench_labels(path: Path) -> TaskTree:
 
 def _read_json_object(path: Path) -> dict:
     try:
-        text = path.read_text(encoding="utf-8")
-        parse_json(text)  # for its bound on nesting
-        content = json.loads(text, object_pairs_hook=_unique_keys)
+        content = parse_json(path.read_text(encoding="utf-8"), unique_names=True)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON: {error}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}")
-    return content
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, of which Python would keep only the last of entries of one name."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the name {name!r} appears twice in one object")
     return content
 
 

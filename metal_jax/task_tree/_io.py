@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from metal_jax._core.files import replaced
+from metal_jax._core.json_text import parse_json
 from metal_jax.task_tree._tasks import Task
 from metal_jax.task_tree._tree import TaskTree
 
@@ -34,17 +34,9 @@ def read_json(path: str | os.PathLike[str]) -> TaskTree:
         ...     read_json(path).num_leaves
         2
     """
-
-    def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        counts = Counter(key for key, _ in pairs)
-        for key in counts:
-            if counts[key] > 1:
-                raise ValueError(f"the name {key!r} appears twice in one object")
-        return dict(pairs)
-
     try:
         text = Path(path).read_text(encoding="utf-8")
-        return TaskTree.from_dict(json.loads(text, object_pairs_hook=unique_keys))
+        return TaskTree.from_dict(parse_json(text, unique_names=True))
     except (ValueError, RecursionError) as error:  # JSONDecodeError and bad UTF-8 are ValueErrors
         raise ValueError(f"{os.fspath(path)}: not a task tree: {error}") from error
 
