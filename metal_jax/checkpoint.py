@@ -143,7 +143,10 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     source = _existing(path)
     with _damage_named(source):
-        return _beside(ocp.metadata(str(source)))["metadata"]
+        metadata = _beside(ocp.metadata(str(source)))["metadata"]
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{source}: damaged: metadata: got {type(metadata).__name__}")
+    return metadata
 
 
 def difference(params: Any, like: Any) -> str:

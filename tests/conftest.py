@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 
@@ -18,6 +19,10 @@ if jax.__version_info__[:2] == (0, 10):
     _FLAGS = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{_FLAGS} --xla_cpu_use_fusion_emitters=false".strip()
 
+
+# The same examples in every run; the long suites, which search for new ones, say so.
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.load_profile("same")
 
 _CACHE = "METAL_JAX_TEST_CACHE"
 

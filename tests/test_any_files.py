@@ -242,7 +242,7 @@ def test_any_content(folder, name, data):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", READERS)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500, deadline=None, derandomize=False)
 @given(data=st.data())
 def test_any_content_for_long(folder, name, data):
     try_reader(name, folder, data)

@@ -84,7 +84,7 @@ class LabelModelEstimator(BaseEstimator):
         self.result_ = model(votes, tree, **settings)
         if self.tree is None:
             ids = np.arange(tree.num_leaves)
-            self.classes_ = ids if self.classes is None else np.asarray(self.classes)
+            self.classes_ = ids if self.classes is None else _labels(self.classes)
         else:
             self.classes_ = np.asarray(["=".join(tree.node_names[u]) for u in tree.leaf_nodes])
         self.lf_accuracy_ = np.asarray(label_model.lf_accuracy(self.result_))
@@ -142,3 +142,13 @@ class LabelModelEstimator(BaseEstimator):
         if self.classes is not None:
             return TaskTree.single([str(label) for label in self.classes])
         return TaskTree.single(max(int(votes.max()) + 1, 2))
+
+
+def _labels(classes: Sequence[Any]) -> np.ndarray:
+    """The labels as they are: NumPy would make text of numbers beside it."""
+    labels = np.asarray(classes)
+    if labels.ndim == 1 and (labels.dtype.kind not in "US" or set(map(type, classes)) == {str}):
+        return labels
+    labels = np.empty(len(classes), object)
+    labels[:] = list(classes)
+    return labels

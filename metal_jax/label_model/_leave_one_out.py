@@ -280,8 +280,11 @@ def _compare_masks(
 
 
 def _masked(data: DetectorData, kept: jax.Array, kind: jax.Array, lf: jax.Array) -> DetectorData:
-    """The detectors' input with columns made like padding where their LF is left out."""
-    here = kept[lf]
+    """The detectors' input with columns made like padding where their LF is left out.
+
+    Or where it is no detector under this mask, though it is one under another.
+    """
+    here = kept[lf] * (kind[lf] < ANNOTATOR)
     weight = data.weight * (1 - kind[lf]) * here
 
     def masked(stats: jax.Array, fill: float = 0) -> jax.Array:

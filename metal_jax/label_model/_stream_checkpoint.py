@@ -38,6 +38,11 @@ class StreamCheckpoint:
             names = [name for name in given if saved.get(name) != given[name]]
             raise ValueError(f"{self._path}: the checkpoint of another fit: {names} differ")
 
+    def check(self, name: str, value: str) -> None:
+        """Raise ValueError unless a text that was written is the same."""
+        if str(self.arrays.get(name)) != value:
+            raise ValueError(f"{self._path}: the checkpoint of another fit: [{name!r}] differ")
+
     def write(self, arrays: dict[str, np.ndarray]) -> None:
         """Add arrays, or replace them, in one step."""
         if self._path is None:

@@ -1,7 +1,8 @@
-"""The first pass over streamed votes: how often LFs vote together, and a sample of the items."""
+"""The first pass over streamed votes: how often LFs vote together, a sample, and a checksum."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -37,14 +38,50 @@ class Sample(NamedTuple):
     weights: np.ndarray
 
 
+class VotesSum:
+    """A checksum of votes in their order, whatever their integers and batches are.
+
+    Args:
+        tree: the task tree.
+    """
+
+    def __init__(self, tree: TaskTree) -> None:
+        self._dtype = vote_dtype(tree)
+        self._items = self._crc = 0
+
+    def add(self, batch: np.ndarray) -> None:
+        """The next items, int[b, m], validated."""
+        self._items += len(batch)
+        self._crc = zlib.crc32(np.ascontiguousarray(batch, self._dtype).data, self._crc)
+
+    def of_all(self) -> str:
+        """Of the items of all processes."""
+        own = {"items": np.asarray(self._items), "crc": np.asarray(self._crc)}
+        return ", ".join(f"{a['items']} items crc32 {a['crc']:08x}" for a in gather_arrays(own))
+
+    def __str__(self) -> str:
+        return f"{self._items} items crc32 {self._crc:08x}"
+
+
+def sum_stream(votes: Iterable[ArrayLike], tree: TaskTree, say: OnProgress) -> str:
+    """The checksum that `count_stream` gives, without counting."""
+    found, seen = VotesSum(tree), 0
+    for batch in votes:
+        batch = _validated(batch, tree, seen)
+        found.add(batch)
+        seen += len(batch)
+        say("comparing votes", seen)
+    return found.of_all()
+
+
 def count_stream(
     votes: Iterable[ArrayLike],
     tree: TaskTree,
     sample_items: int,
     mesh: Mesh | None,
     say: OnProgress,
-) -> tuple[OverlapStatistics, Sample]:
-    """Overlap statistics and a sample of the items of all processes.
+) -> tuple[OverlapStatistics, Sample, str]:
+    """Overlap statistics, a sample and a checksum of the items of all processes.
 
     Args:
         votes: batches int[b, m] of this process.
@@ -54,20 +91,19 @@ def count_stream(
         say: told of progress.
 
     Returns:
-        The statistics over the columns that are used, and the sample.
+        The statistics over the columns that are used, the sample, and the `VotesSum`.
 
     Raises:
         ValueError: votes that `validate` rejects, or none.
     """
     total: OverlapStatistics | None = None
     columns, rows, stride, seen = None, [], 1, 0
+    checksum = VotesSum(tree)
     own_items = -(-sample_items // jax.process_count())
     size = batch_size(votes)
     for batch in votes:
-        try:
-            batch = validate(batch, tree)
-        except ValueError as error:
-            raise ValueError(f"batch that begins with item {seen}: {error}") from None
+        batch = _validated(batch, tree, seen)
+        checksum.add(batch)
         m = batch.shape[1]
         if columns is None and m * tree.num_nodes <= _MAX_COLUMNS:
             lf, symbol = np.divmod(np.arange(m * tree.num_nodes, dtype=np.int32), tree.num_nodes)
@@ -100,7 +136,15 @@ def count_stream(
     )
     used = np.flatnonzero(np.diag(total.counts))
     columns = Columns(total.columns.lf[used], total.columns.symbol[used], total.columns.num_lfs)
-    return OverlapStatistics(columns, total.counts[np.ix_(used, used)], total.num_items), sample
+    statistics = OverlapStatistics(columns, total.counts[np.ix_(used, used)], total.num_items)
+    return statistics, sample, checksum.of_all()
+
+
+def _validated(batch: ArrayLike, tree: TaskTree, first: int) -> np.ndarray:
+    try:
+        return validate(batch, tree)
+    except ValueError as error:
+        raise ValueError(f"batch that begins with item {first}: {error}") from None
 
 
 def statistics_to_arrays(statistics: OverlapStatistics, sample: Sample) -> dict[str, np.ndarray]:

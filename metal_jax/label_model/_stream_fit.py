@@ -52,6 +52,7 @@ from metal_jax.label_model._stream_counts import (
     count_stream,
     statistics_from_arrays,
     statistics_to_arrays,
+    sum_stream,
     vote_dtype,
 )
 from metal_jax.label_model._stream_passes import (
@@ -116,7 +117,8 @@ def fit_stream(
         stream: how the stream is gone through.
         mesh: devices of this process along an axis "data", over which each batch is spread.
         checkpoint: a file `.npz` that is written after each pass (by process 0), and from which
-            the fit goes on if it is there.
+            the fit goes on if it is there, after the votes were read once to see that they are the
+            same.
         on_progress: called after each batch.
 
     Returns:
@@ -147,10 +149,11 @@ def fit_stream(
     }
     saved = StreamCheckpoint(checkpoint, identity)
     if saved.arrays:
+        saved.check("votes", sum_stream(votes, tree, say))
         statistics, sample = statistics_from_arrays(saved.arrays)
     else:
-        statistics, sample = count_stream(votes, tree, stream.sample_items, mesh, say)
-        saved.write(statistics_to_arrays(statistics, sample))
+        statistics, sample, checksum = count_stream(votes, tree, stream.sample_items, mesh, say)
+        saved.write({**statistics_to_arrays(statistics, sample), "votes": np.asarray(checksum)})
     balance = checked_class_balance(class_balance, tree)
     pairs = lf_roots_of_columns(statistics.columns, np.diag(statistics.counts), tree)
     columns = pairs.split_columns(statistics.columns, tree)

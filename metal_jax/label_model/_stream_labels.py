@@ -1,7 +1,8 @@
 """Soft labels of streamed votes, written part by part: memory is bounded and work is not lost.
 
-Each part has a name of its own in the folder and appears there when it is complete, so that a run
-that was stopped goes on with the first part that is missing. Several processes, each with files of
+Each part has a name of its own in the folder and appears there when it is complete, and beside it a
+checksum of its votes, so that a run that was stopped goes on with the first part that is missing,
+and labels of other votes are not taken for its own. Several processes, each with files of
 its own, can write to one folder.
 """
 
@@ -22,11 +23,13 @@ from jax.sharding import Mesh
 
 from metal_jax._core.archives import load_arrays
 from metal_jax._core.files import replaced
+from metal_jax._core.json_text import parse_json
 from metal_jax.label_model._predict import posterior_program
 from metal_jax.label_model._result import FitResult
-from metal_jax.label_model._stream_counts import OnProgress, vote_dtype
+from metal_jax.label_model._stream_counts import OnProgress, VotesSum, vote_dtype
 from metal_jax.label_model._stream_passes import of_one_shape
 from metal_jax.labeling import VotePart, VoteStream, validate
+from metal_jax.task_tree import TaskTree
 
 _ABOUT = "labels.json"
 
@@ -48,7 +51,8 @@ def label_stream(
     Args:
         result: a fit of any family but GLAD.
         votes: the votes; with several processes, of this one.
-        folder: where to write; made if it is not there. A part that is there already is kept.
+        folder: where to write; made if it is not there. A part that is there already, with the
+            checksum of its votes in a `.json` of its name, is kept.
         part_items: items of a part at most; a part never spans two files of votes.
         file_format: "npy" float32[items, s]; "npz" with that as "probs"; "parquet" with a column
             for each leaf.
@@ -60,7 +64,7 @@ def label_stream(
 
     Raises:
         ValueError: votes of another number of LFs or that `labeling.validate` rejects, or a folder
-            with labels of another model.
+            with labels of another model or of other votes.
 
     Example:
         >>> import tempfile
@@ -89,16 +93,26 @@ def label_stream(
         if path in paths:
             raise ValueError(f"{part.path}: another file of the stream has the same name")
         paths.append(path)
-        if path.exists():
+        about = path.with_suffix(".json")
+        if path.exists() and about.exists():
+            _check_votes(path, about, votes, part, tree)
             done += part.stop - part.start
+            if on_progress is not None:
+                on_progress("comparing votes", done)
             continue
+        checksum = VotesSum(tree)
         with replaced(path) as file, _writer(file, part, names, file_format) as write:
             for batch in votes.read(part):
-                (filled,) = of_one_shape([validate(batch, tree)], size, dtype)
+                batch = validate(batch, tree)
+                checksum.add(batch)
+                (filled,) = of_one_shape([batch], size, dtype)
                 write(np.asarray(function(filled), np.float32)[: len(batch)])
                 done += len(batch)
                 if on_progress is not None:
                     on_progress("labelling", done)
+        # After the part: one without it, which a killed run may leave, is made again.
+        with replaced(about) as file:
+            file.write((json.dumps({"votes": str(checksum)}) + "\n").encode())
     return paths
 
 
@@ -175,6 +189,24 @@ def _writer(file: Any, part: VotePart, names: list[str], file_format: str) -> It
             file = stack.enter_context(archive.open("probs.npy", "w", force_zip64=True))
         np.lib.format.write_array_header_1_0(file, header)
         yield lambda rows: file.write(rows.astype("<f4").tobytes())
+
+
+def _check_votes(
+    path: Path, about: Path, votes: VoteStream, part: VotePart, tree: TaskTree
+) -> None:
+    """Raise ValueError unless the labels are those of the part's votes."""
+    checksum = VotesSum(tree)
+    for batch in votes.read(part):
+        checksum.add(batch)
+    try:
+        saved = parse_json(about.read_text(encoding="utf-8"))["votes"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{about}: damaged ({error!r}); remove it and {path.name}") from error
+    if saved != str(checksum):
+        raise ValueError(
+            f"{path}: holds labels of other votes: got {saved!s:.80}, expected {checksum}; choose "
+            "another folder"
+        )
 
 
 def _check_folder(folder: Path, about: dict[str, Any]) -> None:

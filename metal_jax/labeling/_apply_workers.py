@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import importlib
 import io
 import multiprocessing
+import multiprocessing.resource_tracker
+import signal
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
@@ -78,7 +81,8 @@ def run_in_pool(
     try:
         for job in jobs:
             bare = job.block._replace(digests=[])
-            future = pool.submit(_work, job.missing, bare, raising) if job.missing else None
+            with _interrupts_held():  # the first job starts the processes
+                future = pool.submit(_work, job.missing, bare, raising) if job.missing else None
             waiting.append((job, future))
             if len(waiting) > _AHEAD * workers:
                 yield _result(*waiting.popleft())
@@ -86,6 +90,23 @@ def run_in_pool(
             yield _result(*waiting.popleft())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes that are started here are deaf to Ctrl-C until `_start` has told them what to do.
+
+    While they import they would each print a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    multiprocessing.resource_tracker.ensure_running()  # else it starts here, and lets them through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _result(job: Job, future: concurrent.futures.Future[Any] | None) -> tuple[Job, np.ndarray]:
@@ -169,6 +190,10 @@ def _start(sent: list[bytes], tree: TaskTree) -> None:
     global _tree
     _sent[:] = sent
     _tree = tree
+    if hasattr(signal, "pthread_sigmask"):
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as of a job in the background
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends it without a word
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _work(

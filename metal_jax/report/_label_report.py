@@ -45,7 +45,7 @@ from metal_jax.report._label_figures import (
 )
 from metal_jax.report._label_items import item_table
 from metal_jax.report._names import is_plain, node_mass, node_names
-from metal_jax.report._score_figures import judge, log_conditionals, score_blocks
+from metal_jax.report._score_figures import judge, judge_ties_shared, log_conditionals, score_blocks
 from metal_jax.task_tree import TaskTree
 
 
@@ -115,9 +115,8 @@ def label_model_report(
     sure = np.stack([probs[:, span].max(axis=1) for span in tree.root_leaves]).min(axis=0)
     scores = []
     if gold_nodes is not None:
-        mine, plain = (
-            judge(tree, log_conditionals(tree, p), gold_nodes) for p in (probs, majority)
-        )
+        mine = judge(tree, log_conditionals(tree, probs), gold_nodes)
+        plain = judge_ties_shared(tree, majority, gold_nodes)
         scores = score_blocks(
             tree,
             mine,

@@ -37,6 +37,57 @@ def judge(tree: TaskTree, log_probs: np.ndarray, gold_nodes: np.ndarray) -> Eval
 _judge = jax.jit(evaluate_predictions, static_argnums=0)
 
 
+def judge_ties_shared(tree: TaskTree, leaf_probs: np.ndarray, gold_nodes: np.ndarray) -> Evaluation:
+    """As `judge`, but in accuracies a tie is right as often as a draw.
+
+    Majority votes are often tied, and the first label is no better than the others.
+
+    Args:
+        tree: the task tree.
+        leaf_probs: float[n, s].
+        gold_nodes: int[n, r], -1 = unknown.
+
+    Returns:
+        The scores; F1, confusion and calibration give a tie to the first label.
+    """
+    found = judge(tree, log_conditionals(tree, leaf_probs), gold_nodes)
+    leaves = np.zeros(leaf_probs.shape)
+    for span in tree.root_leaves:
+        leaves[:, span] = _shared(leaf_probs[:, span])
+    share, conditional = node_mass(tree, leaves), node_mass(tree, leaf_probs)
+    rows = np.arange(len(share))
+    known = gold_nodes >= 0
+    right = np.take_along_axis(share, np.maximum(gold_nodes, 0), axis=1)
+    path = np.where(known, right, 1).prod(axis=1)[known.any(axis=1)]
+    tasks, levels = np.zeros(tree.num_tasks), [[] for _ in range(tree.depth)]
+    by_task: list[list[np.ndarray]] = [[] for _ in range(tree.num_tasks)]
+    for column in gold_nodes.T:
+        labels = tree.task_labels(column)
+        for t, nodes in enumerate(tree.task_nodes):
+            at = np.flatnonzero(labels[:, t] >= 0)
+            node = nodes.start + labels[at, t]
+            of_task = _shared(conditional[at, nodes.start : nodes.stop])
+            by_task[t].append(of_task[np.arange(len(at)), labels[at, t]])
+            levels[tree.node_depth[nodes.start]].append(share[rows[at], node])
+    tasks = np.array([_mean(np.concatenate(parts)) for parts in by_task])
+    of_levels = np.array([_mean(np.concatenate(parts)) for parts in levels])
+    return found._replace(
+        tasks=found.tasks._replace(accuracy=tasks),
+        levels=found.levels._replace(accuracy=of_levels),
+        path=found.path._replace(accuracy=np.asarray(_mean(path))),
+    )
+
+
+def _shared(probs: np.ndarray) -> np.ndarray:
+    """One for the likeliest of each row, divided among all of a tie."""
+    best = probs >= probs.max(axis=1, keepdims=True, initial=0) * (1 - 1e-6)
+    return best / best.sum(axis=1, keepdims=True)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
 def score_blocks(
     tree: TaskTree,
     found: Evaluation,
@@ -108,7 +159,11 @@ def _table(
         Column("Task"),
         Column("Items", "count"),
         Column("Accuracy", "number"),
-        *([] if baseline is None else [Column(f"{baseline[0]}", "number", "its accuracy")]),
+        *(
+            []
+            if baseline is None
+            else [Column(f"{baseline[0]}", "number", "its accuracy, ties shared")]
+        ),
         Column("Macro F1", "number"),
         Column("Log loss", "number"),
         Column("Calibration error", "number", "mean gap of confidence and accuracy in ten bins"),

@@ -150,6 +150,19 @@ def test_label_leaves_nothing_half_written(folder):
     assert terminal.in_pipe(folder, *arguments).status == 0
 
 
+@pytest.mark.parametrize("when", [r"running the LFs", r"\d+ items/s"])
+def test_workers_end_without_a_word(folder, when):
+    """While they start, and while they work."""
+    arguments = [*APPLY[:-1], "two.npz", "--workers", "2"]
+    shown = terminal.on_terminal(folder, *arguments, press_when=when)
+    assert shown.status == 130
+    assert "Traceback" not in shown.raw
+    assert "KeyboardInterrupt" not in shown.raw
+    assert "interrupted" in shown.last_line
+    again = terminal.in_pipe(folder, *arguments, "--json")
+    assert (again.status, again.raw) == (0, "")
+
+
 @pytest.mark.slow
 def test_a_stream_of_votes_goes_on(folder):
     rng = np.random.default_rng(0)

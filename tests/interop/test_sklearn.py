@@ -84,6 +84,14 @@ def test_settings():
 
 
 @pytest.mark.slow
+def test_labels_are_predicted_as_they_were_given():
+    votes = np.array([[0, 0, -1], [1, -1, 1], [0, 1, 0], [-1, 1, 1]] * 10)
+    for classes in (["a", "b"], [3, 7], [1, "a"], [(0, 1), (0, 2)], [False, True]):
+        found = LabelModelEstimator(classes=classes).fit(votes).predict(votes[:2]).tolist()
+        assert found == classes
+        assert list(map(type, found)) == list(map(type, classes))
+
+
 def test_trees_and_other_models(crowd):
     truth, votes = crowd
     tree = TaskTree.from_dict({"top": {"a": None, "b": {"below": ["x", "y"]}}})

@@ -77,6 +77,29 @@ def test_equals_refits():
     assert len(set(found.moved.round(6))) == 8
 
 
+def test_an_lf_may_be_a_detector_under_some_masks_alone():
+    """Its columns are there in all fits, and must say nothing in those in which it is none."""
+    tree = TaskTree.from_dict({"t": {"a": {"g": ["x", "y"]}, "b": None}, "u": ["m", "n"]})
+    rng = np.random.default_rng(3)
+    leaves = [tree.leaf_nodes[span] for span in tree.root_leaves]
+    truth, other = (
+        np.stack([rng.choice(some, 300) for some in leaves], axis=1)[:, [0] * 4 + [1] * 3]
+        for _ in range(2)
+    )
+    votes = np.where(rng.random(truth.shape) < 0.8, truth, other)
+    votes[rng.random(votes.shape) < 0.3] = -1
+    rest = np.delete(votes, 0, axis=1)
+    all_votes, without = fit(votes, tree), fit(rest, tree)
+    detectors = [result.params.annotator[-3:] < module.ANNOTATOR for result in (all_votes, without)]
+    assert not detectors[0].any()
+    assert detectors[1].all()
+    found = leave_one_out(votes, tree)
+    change = np.asarray(posterior(without, rest)) - np.asarray(posterior(all_votes, votes))
+    covered = (votes >= 0).any(axis=1)
+    moved = np.abs(change)[covered].sum(axis=1).mean() / 4
+    assert found.moved[0] == pytest.approx(moved, abs=3e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("tree", "options"),

@@ -1,5 +1,6 @@
 """The default model from streamed votes: as `fit` for any batches, devices and interruptions."""
 
+import contextlib
 import weakref
 
 import jax
@@ -118,7 +119,7 @@ def test_a_fit_goes_on_from_its_checkpoint(batches, streamed, tmp_path):
     result = fit_stream(
         batches, TREE, stream=SMALL, checkpoint=path, on_progress=lambda *x: done.append(x)
     )
-    assert done[0] == ("EM pass 2", 400)
+    assert done[3:5] == [("comparing votes", 1500), ("EM pass 2", 400)]
     assert result.num_steps == streamed.num_steps
     for one, other in zip(
         jax.tree.leaves(streamed.params), jax.tree.leaves(result.params), strict=True
@@ -126,6 +127,51 @@ def test_a_fit_goes_on_from_its_checkpoint(batches, streamed, tmp_path):
         np.testing.assert_array_equal(one, other)
     with pytest.raises(ValueError, match=r"another fit: \['config', 'stream'\]"):
         fit_stream(batches, TREE, config=MixtureConfig(prior_votes=3.0), checkpoint=path)
+
+
+@pytest.mark.parametrize("stopped", ["EM pass 1", "EM pass 2", None])
+def test_a_fit_does_not_go_on_with_other_votes(batches, votes, tmp_path, stopped):
+    path = tmp_path / "fit.npz"
+
+    class Stop(Exception):
+        pass
+
+    def stop(what, items):
+        if what == stopped:
+            raise Stop
+
+    with pytest.raises(Stop) if stopped else contextlib.nullcontext():
+        fit_stream(batches, TREE, stream=SMALL, checkpoint=path, on_progress=stop)
+    kept = path.read_bytes()
+    other = votes.copy()
+    other[700, 2] = (other[700, 2] + 1) % 3
+    for changed in (other, votes[:-1], votes[::-1]):
+        with pytest.raises(ValueError, match=r"the checkpoint of another fit: \['votes'\]"):
+            fit_stream([changed], TREE, stream=SMALL, checkpoint=path)
+    assert path.read_bytes() == kept
+    # The same votes, however they are held.
+    fit_stream(np.split(votes.astype(np.int64), 3), TREE, stream=SMALL, checkpoint=path)
+
+
+def test_labels_of_other_votes_are_not_taken(votes, streamed, tmp_path):
+    np.save(tmp_path / "a.npy", votes)
+    paths = label_stream(streamed, VoteStream(tmp_path / "a.npy"), tmp_path / "out", part_items=800)
+    before = read_stream_labels(paths)
+    other = votes.copy()
+    other[-1, 0] = (other[-1, 0] + 1) % 3
+    for changed in (other, votes[:1400]):
+        np.save(tmp_path / "a.npy", changed)
+        with pytest.raises(ValueError, match=r"a-\d*00800.npy: holds labels of other votes"):
+            label_stream(streamed, VoteStream(tmp_path / "a.npy"), tmp_path / "out", part_items=800)
+    np.testing.assert_array_equal(read_stream_labels(paths), before)
+    # A run that was killed after a part and before its checksum makes it again.
+    np.save(tmp_path / "a.npy", other)
+    paths[1].with_suffix(".json").unlink()
+    label_stream(streamed, VoteStream(tmp_path / "a.npy"), tmp_path / "out", part_items=800)
+    np.testing.assert_allclose(read_stream_labels(paths), posterior(streamed, other), atol=1e-6)
+    paths[1].with_suffix(".json").write_text("{}")
+    with pytest.raises(ValueError, match=r"a-\d*00800.json: damaged"):
+        label_stream(streamed, VoteStream(tmp_path / "a.npy"), tmp_path / "out", part_items=800)
 
 
 def test_labels_are_written_part_by_part_and_taken_up_again(votes, streamed, tmp_path):
@@ -145,9 +191,11 @@ def test_labels_are_written_part_by_part_and_taken_up_again(votes, streamed, tmp
         tmp_path / "out",
         part_items=400,
         mesh=data_mesh(4),
-        on_progress=lambda what, items: said.append(items),
+        on_progress=lambda *what: said.append(what),
     )
-    assert said == [700, 800]  # the missing part alone
+    made = [("labelling", 700), ("labelling", 800)]  # the missing part alone
+    assert said == [("comparing votes", 400), *made,
+                    *(("comparing votes", n) for n in (1000, 1400, 1500))]  # fmt: skip
     assert paths[0].stat().st_mtime_ns == kept
     np.testing.assert_allclose(read_stream_labels(paths), expected, atol=1e-6)
     assert not list((tmp_path / "out").glob("*.partial"))
@@ -202,7 +250,7 @@ def test_the_sample_does_not_keep_the_batches():
     def count(what, items):
         alive.append(sum(batch() is not None for batch in made))
 
-    _, sample = count_stream(Batches(), TREE, 100, None, count)
+    _, sample, _ = count_stream(Batches(), TREE, 100, None, count)
     assert 100 <= len(sample.votes) < 200
     assert sample.weights.sum() == pytest.approx(50_000)
     assert max(alive) <= 3

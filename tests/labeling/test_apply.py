@@ -1,10 +1,13 @@
 """`apply` in parallel, with duplicates, with a cache: the same votes every time."""
 
+import concurrent.futures
 import dataclasses
 import datetime
 import io
 import json
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -29,6 +32,7 @@ from metal_jax.labeling import (
     lf_digest,
     preprocessor,
 )
+from metal_jax.labeling._apply_workers import _interrupts_held
 from metal_jax.task_tree import TaskTree
 
 TREE = TaskTree.from_dict({"topic": ["sport", "trade"], "tone": ["glad", "sad"]})
@@ -290,6 +294,17 @@ def test_a_full_cache_needs_no_worker(tmp_path, monkeypatch):
 
     monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor.submit", refuse)
     assert_same(apply(lf_module.LFS, items, TREE, cache=tmp_path, block_size=2, workers=2), plain)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="there are no signal masks here")
+def test_processes_are_deaf_to_interrupts_while_they_start():
+    """Each would print a traceback, or hang, where Ctrl-C comes while it imports."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+        with _interrupts_held():
+            answer = pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, [])
+        assert signal.SIGINT in answer.result()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_damaged_files_are_computed_anew(tmp_path):

@@ -17,7 +17,13 @@ from metal_jax.report._figures import Dots, DotSeries
 from metal_jax.report._label_figures import level_figures, overlap_figures
 from metal_jax.report._label_report import _unvoted_tasks
 from metal_jax.report._scales import number, round_ticks, scale_of, tick_labels
-from metal_jax.report._score_figures import joined_bins, judge, log_conditionals, score_blocks
+from metal_jax.report._score_figures import (
+    joined_bins,
+    judge,
+    judge_ties_shared,
+    log_conditionals,
+    score_blocks,
+)
 from metal_jax.report._svg import width_of
 from metal_jax.task_tree import TaskTree, node_sum
 
@@ -91,6 +97,33 @@ def test_bins_that_say_little_are_joined(confidence, accuracy, num_items, joined
     found = joined_bins(np.array(confidence), np.array(accuracy), num_items)
     for part, expected in zip(found, joined, strict=True):
         assert part == pytest.approx(expected)
+
+
+def test_without_ties_sharing_them_changes_nothing():
+    forest = TaskTree.from_dict({"t": {"a": {"g": ["x", "y"]}, "b": None}, "u": ["m", "n"]})
+    rng = np.random.default_rng(0)
+    probs = np.concatenate([rng.dirichlet(np.ones(3), 50), rng.dirichlet(np.ones(2), 50)], axis=1)
+    nodes = [np.r_[-1, [n for n in range(forest.num_nodes) if forest.node_root[n] == root]]
+             for root in range(2)]  # fmt: skip
+    gold = np.stack([rng.choice(some, 50) for some in nodes], axis=1)
+    plain, shared = (
+        judge(forest, log_conditionals(forest, probs), gold), judge_ties_shared(forest, probs, gold)
+    )  # fmt: skip
+    for one, other in ((plain.tasks, shared.tasks), (plain.levels, shared.levels),
+                       (plain.path, shared.path)):  # fmt: skip
+        np.testing.assert_allclose(other.accuracy, one.accuracy, atol=1e-6)
+
+
+def test_a_tie_is_right_as_often_as_a_draw():
+    forest = TaskTree.from_dict({"t": {"a": {"g": ["x", "y"]}, "b": None}, "u": ["m", "n"]})
+    probs = np.array([[0.4, 0.4, 0.2, 0.5, 0.5], [0.0, 0.0, 1.0, 1.0, 0.0]])
+    gold = np.array([[forest.node("g", "y"), forest.node("u", "n")],
+                     [forest.node("t", "a"), -1]])  # fmt: skip
+    found = judge_ties_shared(forest, probs, gold)
+    by_name = dict(zip([task.name for task in forest.tasks], found.tasks.accuracy, strict=True))
+    assert by_name == {"t": 0.5, "g": 0.5, "u": 0.5}
+    np.testing.assert_allclose(found.levels.accuracy, [(1 + 0 + 0.5) / 3, 0.5])
+    assert found.path.accuracy == pytest.approx((0.25 + 0) / 2)
 
 
 def test_a_task_without_votes_has_no_calibration():

@@ -86,9 +86,10 @@ def fit_temperatures(
         >>> round(float(found[0]), 3)  # log(9) / log(3)
         2.0
     """
-    log_conditionals = real_jax_array("log_conditionals", log_conditionals)
-    if not jnp.issubdtype(log_conditionals.dtype, jnp.floating):
-        raise ValueError(f"log_conditionals: got dtype {log_conditionals.dtype}, expected floats")
+    given = real_array("log_conditionals", log_conditionals)
+    if not jnp.issubdtype(given.dtype, jnp.floating):
+        raise ValueError(f"log_conditionals: got dtype {given.dtype}, expected floats")
+    log_conditionals = jnp.asarray(given)
     check_rank("log_conditionals", log_conditionals, 2)
     check_last_axis("log_conditionals", log_conditionals, tree.num_nodes)
     nodes = real_jax_array("gold", gold)
