@@ -56,8 +56,8 @@ class VotesSum:
 
     def of_all(self) -> str:
         """Of the items of all processes."""
-        own = {"items": np.asarray(self._items), "crc": np.asarray(self._crc)}
-        return ", ".join(f"{a['items']} items crc32 {a['crc']:08x}" for a in gather_arrays(own))
+        parts = gather_arrays({"sum": np.asarray(str(self))})
+        return ", ".join(str(part["sum"]) for part in parts)
 
     def __str__(self) -> str:
         return f"{self._items} items crc32 {self._crc:08x}"

@@ -137,7 +137,6 @@ def apply(
         results = _run_here(lfs, tree, jobs, raising, meter)
     starts = np.cumsum([0, *(len(lf.tasks) for lf in lfs)])
     done: list[np.ndarray] = []
-    resolver = VoteResolver(lfs, tree)
     for job, found in results:
         retried: list[int] = []
         votes = np.empty((len(job.block.items), num_columns(lfs)), np.int32)
@@ -149,7 +148,7 @@ def apply(
                 again = np.flatnonzero((own == FAILED).any(axis=1))
                 if again.size:
                     own = own.copy()
-                    own[again] = _run_again(lfs[number], number, resolver, job.block, again)
+                    own[again] = _run_again(lfs[number], tree, job.block, again)
                     votes[:, columns] = own
                     retried.append(len(again))
                     if store is not None and (own[again] != FAILED).any():
@@ -221,16 +220,14 @@ def _job(
     return Job(block, tuple(j for j in range(len(lfs)) if j not in known), known)
 
 
-def _run_again(
-    lf: LabelingFunction, number: int, resolver: VoteResolver, block: Block, rows: np.ndarray
-) -> np.ndarray:
+def _run_again(lf: LabelingFunction, tree: TaskTree, block: Block, rows: np.ndarray) -> np.ndarray:
     """The votes int32[len(rows), tasks of the LF] on items of a block on which it failed before."""
     chosen = Block(
         [block.items[row] for row in rows],
         [block.rows[row] for row in rows],
         [block.digests[row] for row in rows],
     )
-    return label_block([lf], resolver.only(number), chosen, raising=False)
+    return label_block([lf], VoteResolver([lf], tree), chosen, raising=False)
 
 
 def _run_here(

@@ -122,10 +122,6 @@ class VoteResolver:
             nodes = known[key] = resolve_votes(self._lfs[lf], returned, self._tree)
         return nodes
 
-    def only(self, lf: int) -> VoteResolver:
-        """The resolver of LF number `lf` alone, for which it is number 0."""
-        return VoteResolver([self._lfs[lf]], self._tree)
-
 
 def _hashable(returned: Votes) -> Hashable:
     """Equal for equal votes of equal types; a list never equals a pair, nor 1 True."""

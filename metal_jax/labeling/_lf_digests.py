@@ -38,7 +38,7 @@ _OF_EVERY_CLASS = {
 _FIELDS = (
     types.MemberDescriptorType,
     types.GetSetDescriptorType,
-    type(collections.namedtuple("_", "field").field),  # type: ignore[attr-defined]
+    type(vars(collections.namedtuple("_", "field"))["field"]),
 )
 _READS = ("LOAD_ATTR", "LOAD_METHOD")
 
@@ -115,7 +115,7 @@ class _Description:
         self._seen[id(value)] = len(self._seen)
         self._keep.append(value)
         if isinstance(value, enum.Enum) and value.name is not None:
-            return ("member", self.of(kind, what), value.name)
+            return ("member", self.of(kind, what), value.name, self.of(value.value, what))
         for plain in (int, float, str, bytes):  # flags of `re` among them
             if isinstance(value, plain) and not isinstance(value, np.generic):
                 return (self.of(kind, what), plain.__repr__(value))  # pyright: ignore[reportArgumentType]

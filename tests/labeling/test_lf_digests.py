@@ -96,6 +96,9 @@ FILES = {
             A = "a"
             def shown(self):
                 return "sport"
+        class Words(enum.Enum):
+            GOOD = ["goal"]
+        GOOD = Words.GOOD
         class Items(list):
             def first(self):
                 return "sport"
@@ -129,6 +132,8 @@ FILES = {
             return DEFAULT[item]
         def by_kind(item):
             return KIND.shown()
+        def by_member(item):
+            return "sport" if item in GOOD.value else -1
         def by_list(item):
             return ITEMS.first()
         def by_pair(item):
@@ -249,6 +254,8 @@ def as_they_are(tmp_path_factory):
         ("lfs.py", 'lambda: "sport"', 'lambda: "trade"', {"by_default"}),
         ("lfs.py", 'shown(self):\n                return "sport"',
          'shown(self):\n                return "trade"', {"by_kind"}),
+        ("lfs.py", 'A = "a"', 'A = "c"', {"by_kind"}),
+        ("lfs.py", 'GOOD = ["goal"]', 'GOOD = ["match"]', {"by_member"}),
         ("lfs.py", 'first(self):\n                return "sport"',
          'first(self):\n                return "trade"', {"by_list"}),
         ("lfs.py", 'both(self):\n                return "sport"',
